@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#ifndef VDPA_CONSUMER_H
+#define VDPA_CONSUMER_H
+
+/**
+ * @file
+ * The vDPA device class, as consumers see it: bus drivers, and programs that list, bind and watch devices.
+ *
+ *   binding   a consumer's place of attachment, made by a bus driver, and the contract with it: features offered,
+ *             configuration space, number of queues. It points to one device.
+ *   session   one attachment from connect to disconnect. The bus driver writes into it what the consumer wants (a level,
+ *             not an edge); the class computes the difference to what runs and makes it so, on its op pool.
+ *
+ *      vdpa_binding_create
+ *        { vdpa_session_open -> vdpa_session_set* -> [ vdpa_session_stop -> vdpa_session_set* ]* -> vdpa_session_close }*
+ *      vdpa_binding_destroy
+ *
+ * Threads: any, unless a function says otherwise; calls for one session come from one thread at a time. Only
+ * vdpa_session_stop() waits for a device, and only to its deadline. Errors are negative errno; vdpa_error_text() has the
+ * sentence for people.
+ */
+
+#include "vdpa_parent.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct vdpa_binding;
+struct vdpa_session;
+
+/** What the class promises to a consumer of a binding. Does not change while the binding exists. */
+struct vdpa_contract {
+	uint64_t features;		/**< offered (ACCESS_PLATFORM and RING_RESET stay between class and device) */
+	uint16_t virtio_id;
+	uint16_t nr_vqs;		/**< the control virtqueue included, whoever serves it */
+	uint16_t nr_pairs;		/**< net: queue pairs; block: 0 */
+	uint16_t vq_size_max;
+	uint32_t config_size_bytes;
+};
+
+/** From the binding's op queue; must not block for long and must not call back into vdpa_session_stop(). */
+struct vdpa_binding_ops {
+	/** Configuration space changed: interrupt the driver. */
+	void (*config_changed)(struct vdpa_binding *binding, void *arg);
+	/** The session's device, or some of its queues, stopped for an error: DEVICE_NEEDS_RESET (virtio 1.2, 2.1.2). */
+	void (*needs_reset)(struct vdpa_binding *binding, void *arg, int error);
+};
+
+/** One virtqueue as the consumer wants it. */
+struct vdpa_wanted_vq {
+	bool ready;			/**< all below is known and the driver enabled it */
+	uint16_t size;
+	uint64_t desc_iova, driver_iova, device_iova;
+	/** Position that the consumer set, and a number that changes each time it does. 0: never, begin at the start. */
+	struct vdpa_vq_state base;
+	uint32_t base_seq;
+	/**
+	 * Descriptors of the consumer (-1: none), duplicated by vdpa_session_set() when the number beside changed, so that
+	 * they may be closed after it returns. Kick: never read. Call: eventfd or stream socket; O_NONBLOCK is set on it.
+	 */
+	int kick_fd, call_fd;
+	uint32_t kick_seq, call_seq;
+};
+
+/** What the consumer wants now: a level, not an edge. */
+struct vdpa_wanted {
+	uint64_t features;		/**< agreed with the consumer */
+	bool driver_ok;			/**< false: nothing runs */
+	const struct vdpa_wanted_vq *vqs;	/**< index is the virtqueue's */
+	uint16_t nr_vqs;
+	/**
+	 * The consumer's memory, and a number that changes with it. With fd >= 0 the class maps the file itself (va is
+	 * ignored, fd duplicated); with -1 it uses va, which must stay mapped until the session is closed or the memory
+	 * replaced and vdpa_session_sync() returned.
+	 */
+	const struct vdpa_range *regions;
+	uint32_t nr_regions;
+	uint32_t regions_seq;
+};
+
+/**
+ * @name Bindings
+ * Management thread.
+ * @{
+ */
+/**
+ * @param name
+ *	Unique among bindings; a bus driver's default binding is named like its device.
+ * @return NULL with vdpa_error_text(): the name is taken, or no memory.
+ */
+struct vdpa_binding *vdpa_binding_create(const char *name, struct vdpa_device *dev,
+					 const struct vdpa_binding_ops *ops, void *arg);
+/** @return 0; -EBUSY: a session is open, or an op hangs. */
+int vdpa_binding_destroy(struct vdpa_binding *binding);
+const char *vdpa_binding_name(const struct vdpa_binding *binding);
+void vdpa_binding_contract(const struct vdpa_binding *binding, struct vdpa_contract *contract);
+/**
+ * Read configuration space from the class's copy. Never blocks; beyond its end the bytes are zero.
+ */
+void vdpa_binding_config_read(struct vdpa_binding *binding, uint32_t offset, void *data, uint32_t len_bytes);
+/**
+ * Queue a write of configuration space. @return 0; -ENOTSUP the device takes none; -EINVAL outside; -ENOMEM.
+ */
+int vdpa_binding_config_write(struct vdpa_binding *binding, uint32_t offset, const void *data, uint32_t len_bytes);
+/** @} */
+
+/**
+ * @name Sessions
+ * @{
+ */
+/**
+ * Begin an attachment. Never blocks.
+ * @param peer
+ *	Who it is, for people: "unix:/run/vm7.sock"; copied.
+ * @return NULL with vdpa_error_text(): the binding has an open session, or the device is failed or going away.
+ */
+struct vdpa_session *vdpa_session_open(struct vdpa_binding *binding, const char *peer);
+/**
+ * State what the consumer wants; everything is copied, one reconcile is queued. Never blocks.
+ * @return 0; -EINVAL features not offered, ring number or size out of range, ring outside memory, regions that overlap or
+ *	exceed what the device reaches: nothing changed, close the attachment; -ENOMEM, -EMFILE, or what mapping gave;
+ *	-ESHUTDOWN after close.
+ */
+int vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted);
+/**
+ * Stop all queues and wait for it, at most deadline_ms (0: the class's). Afterwards driver_ok is false until the next set.
+ * @param states
+ *	Filled with the position of each queue below nr_vqs; of a queue that never ran, what the consumer set.
+ * @return 0: the datapath is quiet, states are the truth. -ETIMEDOUT: the device was fenced (nothing is written to the
+ *	consumer's memory any more) and states hold used->idx from memory, right for split network rings: answer with them.
+ *	-ENODATA: fenced, and there is no index to give: close the attachment.
+ */
+int vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, uint16_t nr_vqs, uint32_t deadline_ms);
+/**
+ * Wait until what was set last is running, refused, or replaced. For tests and for memory given by address.
+ * @return 0; -ETIMEDOUT.
+ */
+int vdpa_session_sync(struct vdpa_session *session, uint32_t deadline_ms);
+/** End the attachment: its datapath is stopped, then the session freed, by the op pool. Never blocks; session is gone. */
+void vdpa_session_close(struct vdpa_session *session);
+/** @} */
+
+/**
+ * @name Bus drivers
+ * @{
+ */
+struct vdpa_bus_driver {
+	const char *name;	/**< "vhost" */
+	const char *keys;	/**< what bind takes, for messages: "path=PATH,client=on|off,mode=OCTAL,group=NAME" */
+	/** A device appeared: make its default binding. Management thread. An error refuses the device. */
+	int (*device_added)(struct vdpa_device *dev);
+	/** It is about to go. @return 0; -EBUSY (not with force) while a consumer is attached. */
+	int (*device_removed)(struct vdpa_device *dev, bool force);
+	/** Open a way for consumers to this device. Management thread. vdpa_error_text() on error. */
+	int (*bind)(struct vdpa_device *dev, const char *args);
+	/** Close it and wait until its consumer is gone. Management thread. -ENOENT: not bound. */
+	int (*unbind)(struct vdpa_device *dev);
+	struct vdpa_bus_driver *next;	/**< the class's */
+};
+
+/** From a constructor. Devices already registered are added by the caller of this. */
+void vdpa_bus_driver_register(struct vdpa_bus_driver *driver);
+/** @return NULL if there is none of that name. */
+struct vdpa_bus_driver *vdpa_bus_driver_find(const char *name);
+/** Say how a device is bound now ("vhost:/run/v0.sock (server)"), NULL: not; for people. Copied. */
+void vdpa_device_set_bound(struct vdpa_device *dev, const char *text);
+/** @} */
+
+/**
+ * @name Memory that its owner can take away
+ * A front end that shrinks its shared memory (a file without F_SEAL_SHRINK) makes every access beyond the new end a
+ * SIGBUS. Guarded mappings get zero pages instead, and their owner hears of it. The class guards its own mappings; a bus
+ * driver guards those that a library below it made (librte_vhost reads rings too). An address in no guarded mapping goes
+ * to the handler that was installed before; where there was none, it gets one zero page if it lies in a shared file
+ * mapping.
+ * @{
+ */
+/**
+ * Any thread. The handler is installed at the first call. hit runs in signal context, at most once a guard: it may only
+ * store to memory and write to an eventfd. @return 0; -ENOSPC too many guards; -EINVAL.
+ */
+int vdpa_sigbus_guard(void *va, size_t size_bytes, void (*hit)(void *arg), void *arg);
+/** Before the mapping goes. Nothing happens if it is not guarded. */
+void vdpa_sigbus_unguard(void *va);
+/** @} */
+
+/**
+ * @name Programs
+ * @{
+ */
+/** Health of a device. X-macro: enumerator, text. */
+#define VDPA_HEALTHS(X) \
+	X(VDPA_HEALTH_OK, "ok") \
+	X(VDPA_HEALTH_DEGRADED, "degraded")	/* some queues were stopped for an error */ \
+	X(VDPA_HEALTH_FAILED, "failed")
+#define VDPA_HEALTH_ENUM(name, text) name,
+enum vdpa_health { VDPA_HEALTHS(VDPA_HEALTH_ENUM) };
+#undef VDPA_HEALTH_ENUM
+
+/** What to show of a device. A copy. */
+struct vdpa_device_status {
+	char name[VDPA_NAME_MAX];
+	char mgmtdev[VDPA_NAME_MAX];
+	char bound[160];		/**< how, "" if not */
+	char peer[160];			/**< who is attached, "" if nobody */
+	char last_error[160];		/**< "" if none since the session began */
+	enum vdpa_health health;
+	bool attached;			/**< a session is open */
+	bool running;			/**< a datapath runs */
+	uint16_t virtio_id;
+	uint16_t nr_vqs, nr_pairs;	/**< offered */
+	uint16_t nr_vqs_running;
+	uint16_t nr_active_pairs;
+	uint64_t features_offered;
+	uint64_t features_agreed;	/**< 0 if nobody is attached */
+	uint64_t caps;
+	uint64_t sessions, starts, failures;	/**< counted since the device was registered */
+	uint8_t mac[6];			/**< net: the one in configuration space, if VIRTIO_NET_F_MAC is offered */
+	uint16_t mtu;			/**< net, if VIRTIO_NET_F_MTU is offered, else 0 */
+};
+
+struct vdpa_device *vdpa_device_find(const char *name);
+/** Calls fn for each device in order of registration until it returns non-zero; returns that. fn may not unregister. */
+int vdpa_device_foreach(int (*fn)(struct vdpa_device *dev, void *arg), void *arg);
+void vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *status);
+/** @return number of counters filled (names: dev->ops->vq_stat_names), or -ENOTSUP, -EINVAL no such queue. */
+int vdpa_device_vq_stats(struct vdpa_device *dev, uint16_t index, uint64_t values[VDPA_VQ_STATS_MAX]);
+struct vdpa_mgmtdev *vdpa_mgmtdev_find(const char *name);
+int vdpa_mgmtdev_foreach(int (*fn)(struct vdpa_mgmtdev *mgmtdev, void *arg), void *arg);
+
+/** Name of a virtio feature bit ("VIRTIO_F_VERSION_1" without the prefix: "VERSION_1"), or NULL if unknown. */
+const char *vdpa_feature_name(uint16_t virtio_id, unsigned int bit);
+/** "net", "block", or NULL. */
+const char *vdpa_type_name(uint16_t virtio_id);
+const char *vdpa_health_name(enum vdpa_health health);
+
+/** How datapath workers wait when idle. */
+enum vdpa_worker_idle { VDPA_WORKER_ADAPTIVE, VDPA_WORKER_POLL, VDPA_WORKER_SLEEP };
+/**
+ * One worker for each CPU of cpulist ("2-3,8"; NULL: one, on the main lcore's CPU set). Before the first device starts.
+ * @return 0; -EINVAL with vdpa_error_text(); -EBUSY workers run already.
+ */
+int vdpa_workers_configure(const char *cpulist, enum vdpa_worker_idle idle);
+
+/** An event that an operator cares about. */
+enum vdpa_event_type {
+	VDPA_EVENT_ATTACHED, VDPA_EVENT_DETACHED,	/**< session opened, closed */
+	VDPA_EVENT_STARTED, VDPA_EVENT_STOPPED,		/**< datapath */
+	VDPA_EVENT_VQ_FAILED, VDPA_EVENT_DEVICE_FAILED,
+};
+/**
+ * Hear of events, one listener. Called on threads of the op pool and on the caller's of open and close, locks held: only
+ * note or log. text is one sentence that names the device.
+ */
+void vdpa_event_listen(void (*fn)(enum vdpa_event_type type, const char *device, const char *text, void *arg), void *arg);
+
+/**
+ * Stop the datapaths of all devices in parallel and wait at most deadline_ms (0: the stop deadline + 1 s); what hangs is
+ * fenced and reported to hung (may be NULL). Nothing starts afterwards. For the end of a program, before its sockets close.
+ * @return number of devices that hang.
+ */
+int vdpa_stop_all(uint32_t deadline_ms, void (*hung)(const char *device, void *arg), void *arg);
+/** @} */
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* VDPA_CONSUMER_H */
