@@ -28,6 +28,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)
+
 struct vdpa_binding;
 struct vdpa_session;
 
@@ -264,6 +266,8 @@ void vdpa_event_listen(void (*fn)(enum vdpa_event_type type, const char *device,
  */
 int vdpa_stop_all(uint32_t deadline_ms, void (*hung)(const char *device, void *arg), void *arg);
 /** @} */
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

@@ -45,6 +45,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)
+
 struct vdpa_device;
 struct vdpa_domain;
 struct vring_mem;
@@ -350,6 +352,8 @@ int vdpa_args_parse(const char *args, const char *const *keys,
 const char *vdpa_error_text(void);
 /** Set that sentence and return error: `return vdpa_error_set(-EINVAL, "...", ...)`. */
 int vdpa_error_set(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <stddef.h>
+
+#include <linux/virtio_blk.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+
+#include <rte_common.h>
+
+#include "vdpa_private.h"
+
+#define BIT(feature) (UINT64_C(1) << (feature))
+
+/* Newer than the kernel headers of Debian 12. */
+#define NET_F_NOTF_COAL 53
+#define NET_F_GUEST_USO4 54
+#define NET_F_GUEST_USO6 55
+#define NET_F_HOST_USO 56
+#define F_NOTIFICATION_DATA 38
+#define F_NOTIF_CONFIG_DATA 39
+#define F_RING_RESET 40
+#define BLK_F_SECURE_ERASE 16
+#define BLK_F_ZONED 17
+
+struct dependency {
+	uint8_t bit;
+	uint64_t needs_any;
+};
+
+static uint64_t
+drop_unmet(uint64_t features, const struct dependency *dependencies, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		if ((features & dependencies[i].needs_any) == 0)
+			features &= ~BIT(dependencies[i].bit);
+	return features;
+}
+
+/* virtio 1.2, 5.1.3.1, in an order in which one pass is enough. */
+static uint64_t
+net_features_consistent(uint64_t features)
+{
+	static const struct dependency dependencies[] = {
+		{ VIRTIO_NET_F_GUEST_TSO4, BIT(VIRTIO_NET_F_GUEST_CSUM) },
+		{ VIRTIO_NET_F_GUEST_TSO6, BIT(VIRTIO_NET_F_GUEST_CSUM) },
+		{ VIRTIO_NET_F_GUEST_ECN, BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6) },
+		{ VIRTIO_NET_F_GUEST_UFO, BIT(VIRTIO_NET_F_GUEST_CSUM) },
+		{ NET_F_GUEST_USO4, BIT(VIRTIO_NET_F_GUEST_CSUM) },
+		{ NET_F_GUEST_USO6, BIT(VIRTIO_NET_F_GUEST_CSUM) },
+		{ VIRTIO_NET_F_HOST_TSO4, BIT(VIRTIO_NET_F_CSUM) },
+		{ VIRTIO_NET_F_HOST_TSO6, BIT(VIRTIO_NET_F_CSUM) },
+		{ VIRTIO_NET_F_HOST_ECN, BIT(VIRTIO_NET_F_HOST_TSO4) | BIT(VIRTIO_NET_F_HOST_TSO6) },
+		{ VIRTIO_NET_F_HOST_UFO, BIT(VIRTIO_NET_F_CSUM) },
+		{ NET_F_HOST_USO, BIT(VIRTIO_NET_F_CSUM) },
+		{ VIRTIO_NET_F_CTRL_RX, BIT(VIRTIO_NET_F_CTRL_VQ) },
+		{ VIRTIO_NET_F_CTRL_RX_EXTRA, BIT(VIRTIO_NET_F_CTRL_RX) },
+		{ VIRTIO_NET_F_CTRL_VLAN, BIT(VIRTIO_NET_F_CTRL_VQ) },
+		{ VIRTIO_NET_F_GUEST_ANNOUNCE, BIT(VIRTIO_NET_F_CTRL_VQ) },
+		{ VIRTIO_NET_F_CTRL_MAC_ADDR, BIT(VIRTIO_NET_F_CTRL_VQ) },
+		{ VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, BIT(VIRTIO_NET_F_CTRL_VQ) },
+		{ VIRTIO_NET_F_RSS, BIT(VIRTIO_NET_F_CTRL_VQ) },
+		{ VIRTIO_NET_F_HASH_REPORT, BIT(VIRTIO_NET_F_CTRL_VQ) },
+		{ NET_F_NOTF_COAL, BIT(VIRTIO_NET_F_CTRL_VQ) },
+		{ VIRTIO_NET_F_RSC_EXT, BIT(VIRTIO_NET_F_HOST_TSO4) | BIT(VIRTIO_NET_F_HOST_TSO6) },
+	};
+
+	return drop_unmet(features, dependencies, RTE_DIM(dependencies));
+}
+
+static uint16_t
+net_nr_pairs(uint16_t nr_data)
+{
+	return nr_data / 2;
+}
+
+/* virtio 1.2, 5.1.2: after all pairs if these were agreed, else after the first. */
+static int
+net_ctrl_vq(uint64_t features, uint16_t nr_pairs)
+{
+	if ((features & BIT(VIRTIO_NET_F_CTRL_VQ)) == 0)
+		return -1;
+	return (features & (BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_RSS))) != 0 ? 2 * nr_pairs : 2;
+}
+
+static uint64_t
+blk_features_consistent(uint64_t features)
+{
+	return features;
+}
+
+static uint16_t
+blk_nr_pairs(uint16_t nr_data __rte_unused)
+{
+	return 0;
+}
+
+static int
+blk_ctrl_vq(uint64_t features __rte_unused, uint16_t nr_pairs __rte_unused)
+{
+	return -1;
+}
+
+static const struct vdpa_type types[] = {
+	{
+		.virtio_id = VIRTIO_ID_NET,
+		.name = "net",
+		.index_in_memory = true,
+		.nr_pairs = net_nr_pairs,
+		.ctrl_vq = net_ctrl_vq,
+		.features_consistent = net_features_consistent,
+	},
+	{
+		.virtio_id = VIRTIO_ID_BLOCK,
+		.name = "block",
+		.drains = true,
+		.nr_pairs = blk_nr_pairs,
+		.ctrl_vq = blk_ctrl_vq,
+		.features_consistent = blk_features_consistent,
+	},
+};
+
+const struct vdpa_type *
+vdpa_type_find(uint16_t virtio_id)
+{
+	for (unsigned int i = 0; i < RTE_DIM(types); i++)
+		if (types[i].virtio_id == virtio_id)
+			return &types[i];
+	return NULL;
+}
+
+const char *
+vdpa_type_name(uint16_t virtio_id)
+{
+	const struct vdpa_type *type = vdpa_type_find(virtio_id);
+
+	return type != NULL ? type->name : NULL;
+}
+
+/* Names as in virtio 1.2, without their prefix. */
+static const char *const transport_names[64] = {
+	[VIRTIO_F_NOTIFY_ON_EMPTY] = "NOTIFY_ON_EMPTY",
+	[VIRTIO_F_ANY_LAYOUT] = "ANY_LAYOUT",
+	[VIRTIO_RING_F_INDIRECT_DESC] = "INDIRECT_DESC",
+	[VIRTIO_RING_F_EVENT_IDX] = "EVENT_IDX",
+	[VIRTIO_F_VERSION_1] = "VERSION_1",
+	[VIRTIO_F_ACCESS_PLATFORM] = "ACCESS_PLATFORM",
+	[VIRTIO_F_RING_PACKED] = "RING_PACKED",
+	[35] = "IN_ORDER",
+	[VIRTIO_F_ORDER_PLATFORM] = "ORDER_PLATFORM",
+	[VIRTIO_F_SR_IOV] = "SR_IOV",
+	[F_NOTIFICATION_DATA] = "NOTIFICATION_DATA",
+	[F_NOTIF_CONFIG_DATA] = "NOTIF_CONFIG_DATA",
+	[F_RING_RESET] = "RING_RESET",
+};
+
+static const char *const net_names[64] = {
+	[VIRTIO_NET_F_CSUM] = "CSUM",
+	[VIRTIO_NET_F_GUEST_CSUM] = "GUEST_CSUM",
+	[VIRTIO_NET_F_CTRL_GUEST_OFFLOADS] = "CTRL_GUEST_OFFLOADS",
+	[VIRTIO_NET_F_MTU] = "MTU",
+	[VIRTIO_NET_F_MAC] = "MAC",
+	[VIRTIO_NET_F_GUEST_TSO4] = "GUEST_TSO4",
+	[VIRTIO_NET_F_GUEST_TSO6] = "GUEST_TSO6",
+	[VIRTIO_NET_F_GUEST_ECN] = "GUEST_ECN",
+	[VIRTIO_NET_F_GUEST_UFO] = "GUEST_UFO",
+	[VIRTIO_NET_F_HOST_TSO4] = "HOST_TSO4",
+	[VIRTIO_NET_F_HOST_TSO6] = "HOST_TSO6",
+	[VIRTIO_NET_F_HOST_ECN] = "HOST_ECN",
+	[VIRTIO_NET_F_HOST_UFO] = "HOST_UFO",
+	[VIRTIO_NET_F_MRG_RXBUF] = "MRG_RXBUF",
+	[VIRTIO_NET_F_STATUS] = "STATUS",
+	[VIRTIO_NET_F_CTRL_VQ] = "CTRL_VQ",
+	[VIRTIO_NET_F_CTRL_RX] = "CTRL_RX",
+	[VIRTIO_NET_F_CTRL_VLAN] = "CTRL_VLAN",
+	[VIRTIO_NET_F_CTRL_RX_EXTRA] = "CTRL_RX_EXTRA",
+	[VIRTIO_NET_F_GUEST_ANNOUNCE] = "GUEST_ANNOUNCE",
+	[VIRTIO_NET_F_MQ] = "MQ",
+	[VIRTIO_NET_F_CTRL_MAC_ADDR] = "CTRL_MAC_ADDR",
+	[NET_F_NOTF_COAL] = "NOTF_COAL",
+	[NET_F_GUEST_USO4] = "GUEST_USO4",
+	[NET_F_GUEST_USO6] = "GUEST_USO6",
+	[NET_F_HOST_USO] = "HOST_USO",
+	[VIRTIO_NET_F_HASH_REPORT] = "HASH_REPORT",
+	[59] = "GUEST_HDRLEN",
+	[VIRTIO_NET_F_RSS] = "RSS",
+	[VIRTIO_NET_F_RSC_EXT] = "RSC_EXT",
+	[VIRTIO_NET_F_STANDBY] = "STANDBY",
+	[VIRTIO_NET_F_SPEED_DUPLEX] = "SPEED_DUPLEX",
+};
+
+static const char *const blk_names[64] = {
+	[VIRTIO_BLK_F_SIZE_MAX] = "SIZE_MAX",
+	[VIRTIO_BLK_F_SEG_MAX] = "SEG_MAX",
+	[VIRTIO_BLK_F_GEOMETRY] = "GEOMETRY",
+	[VIRTIO_BLK_F_RO] = "RO",
+	[VIRTIO_BLK_F_BLK_SIZE] = "BLK_SIZE",
+	[VIRTIO_BLK_F_FLUSH] = "FLUSH",
+	[VIRTIO_BLK_F_TOPOLOGY] = "TOPOLOGY",
+	[VIRTIO_BLK_F_CONFIG_WCE] = "CONFIG_WCE",
+	[VIRTIO_BLK_F_MQ] = "MQ",
+	[VIRTIO_BLK_F_DISCARD] = "DISCARD",
+	[VIRTIO_BLK_F_WRITE_ZEROES] = "WRITE_ZEROES",
+	[BLK_F_SECURE_ERASE] = "SECURE_ERASE",
+	[BLK_F_ZONED] = "ZONED",
+};
+
+const char *
+vdpa_feature_name(uint16_t virtio_id, unsigned int bit)
+{
+	const char *name = NULL;
+
+	if (bit >= 64)
+		return NULL;
+	if (virtio_id == VIRTIO_ID_NET)
+		name = net_names[bit];
+	else if (virtio_id == VIRTIO_ID_BLOCK)
+		name = blk_names[bit];
+	return name != NULL ? name : transport_names[bit];
+}
