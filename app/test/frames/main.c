@@ -144,6 +144,8 @@ catch_signals(void)
 
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+	/* A back end that died must not end us before the report. */
+	signal(SIGPIPE, SIG_IGN);
 }
 
 static bool
