@@ -120,7 +120,7 @@ vring_mem_ptr(const struct vring_mem *mem, uint64_t iova, uint64_t *len_bytes, u
 	X(INDIRECT_NESTED, "indirect descriptor in an indirect table")                     \
 	X(INDIRECT_NEXT, "indirect descriptor with a chain around it that is not allowed") \
 	X(INDIRECT_LENGTH, "indirect table empty or no multiple of a descriptor")          \
-	X(INDIRECT_UNMAPPED, "indirect table outside the peer's memory")                   \
+	X(INDIRECT_UNMAPPED, "indirect table outside the peer's readable memory")          \
 	X(USED_ID, "used buffer id out of range")                                          \
 	X(USED_NOT_IN_FLIGHT, "used buffer id not in flight")                              \
 	X(USED_ORDER, "used buffers out of order with in-order agreed")                    \

@@ -105,14 +105,15 @@ struct vring_dev {
 	bool indirect;
 	bool in_order;
 	/* moves with bursts */
-	uint8_t error;   /* enum vring_error */
-	bool held_valid; /* packed: a flags field is kept back until flush */
+	uint8_t error;     /* enum vring_error */
+	bool signal_first; /* event index: nothing is known of what was signalled before */
+	bool held_valid;   /* packed: a flags field is kept back until flush */
 	uint16_t held_slot;
 	uint16_t held_flags;
 	uint16_t avail; /* split: free-running; packed: slot */
 	uint16_t used;
 	uint16_t avail_seen;   /* split: available index as last read */
-	uint16_t used_flushed; /* split: used index as last published */
+	uint16_t used_flushed; /* as in struct vring_state, as last published */
 	bool avail_wrap;       /* packed */
 	bool used_wrap;
 	uint32_t in_flight;   /* slots consumed and not pushed */
@@ -238,7 +239,7 @@ int
 vring_dev_push_chains(struct vring_dev *q, const struct vring_chain *chains, uint16_t nr);
 
 /**
- * Write one used entry for a whole batch (IN_ORDER only; virtio 1.2, 2.7.9 and 2.8.14): the driver
+ * Write one used entry for a whole batch (IN_ORDER only; virtio 1.2, 2.7.9 and 2.8.8): the driver
  * takes all buffers before the last one as used completely. So it is for buffers without writable
  * part, or filled to the end.
  *
@@ -265,7 +266,9 @@ vring_dev_flush(struct vring_dev *q);
  * and is therefore the dearest call of a burst; it may be left out while bursts follow each other
  * closely and made once after the last of them: it then judges all of them together.
  *
- * @return true: signal now. False also if nothing was flushed or the queue is broken
+ * @return true: signal now. False also if nothing was flushed or the queue is broken. With
+ *   EVENT_IDX the first flush after init is always signalled, because a former user of the ring may
+ *   have left something unsignalled
  */
 bool
 vring_dev_signal_needed(struct vring_dev *q);
@@ -296,13 +299,13 @@ vring_dev_state(const struct vring_dev *q);
 
 /**
  * Drop all buffers in flight: the available position goes back to the used one, so that the next
- * user of the ring gets them again. For stopping; flush first, else what was pushed is dropped too.
+ * user of the ring gets them again. For stopping. Flushes first.
  *
  * Only right if every buffer so far was pushed in the order of consumption, agreed or not: after
  * out-of-order completion the ring no longer has what was not completed (packed: it is overwritten;
  * split: the wrong entries would come again).
  *
- * @return slots given back (split: buffers)
+ * @return slots given back (split: buffers); 0 on a broken queue, which keeps its state
  */
 uint32_t
 vring_dev_rewind(struct vring_dev *q);

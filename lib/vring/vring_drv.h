@@ -79,16 +79,18 @@ struct vring_drv {
 	uint16_t used;        /* split: free-running; packed: slot */
 	uint16_t nr_free;     /* descriptors */
 	uint16_t free_head;   /* split: free descriptors; packed: free ids */
-	uint16_t batch_left;  /* in-order: buffers of a batch still to be returned */
-	uint32_t in_flight;   /* buffers added and not taken back */
-	uint32_t unpublished; /* split: entries; packed: slots */
-	uint32_t unkicked;    /* the same, published since the last vring_drv_kick_needed() */
-	struct vring_drv_buffer *buffers; /* by id */
-	uint16_t *next;                   /* split: copy of the descriptors' next, by slot */
-	uint16_t *order;                  /* in-order: ids in the order of their addition */
-	uint16_t order_first;
-	uint16_t batch_id;
+	uint16_t batch_id;    /* in-order: last buffer of the batch that is being returned */
+	uint16_t detach_next; /* where vring_drv_detach() looks on */
+	uint32_t batch_left;  /* in-order: buffers of that batch still to be returned */
 	uint32_t batch_len;
+	uint32_t order_first; /* in-order: place of the oldest buffer in order */
+	uint32_t in_flight;   /* buffers added and not taken back */
+	uint32_t unpublished; /* buffers added and not published */
+	uint32_t unkicked;    /* slots (split: entries) published since the last kick decision */
+	uint32_t added;       /* slots (split: entries) added since the last publish */
+	struct vring_drv_buffer *buffers; /* by id */
+	uint16_t *next;                   /* split: next descriptor; packed: next free id */
+	uint16_t *order;                  /* in-order: ids in the order of their addition */
 };
 
 /**

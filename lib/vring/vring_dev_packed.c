@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+
+#include "vring_copy.h"
+#include "vring_walk.h"
+
+/* Where a burst reads, and how many slots a lawful driver can have filled from there on. */
+struct packed_place {
+	uint16_t slot;
+	bool wrap;
+	uint32_t room;
+};
+
+static const struct vring_packed_desc *
+packed_desc(const struct vring_dev *q, uint16_t slot)
+{
+	return (const struct vring_packed_desc *)q->desc + slot;
+}
+
+/* Follow the slots of a chain; d is the first one's copy, and the last one's id is the buffer's. */
+static enum vring_error
+packed_walk(struct vring_walk *w, const struct packed_place *at, struct vring_desc_copy d,
+	struct vring_done *done)
+{
+	const struct vring_packed_desc *from;
+	uint16_t slot = at->slot;
+	uint32_t slots = 1;
+
+	for (;;) {
+		enum vring_error error;
+
+		if (d.flags & VRING_DESC_F_INDIRECT) {
+			if (!w->q->indirect)
+				return VRING_ERR_INDIRECT_OFF;
+			if (slots > 1 || d.flags & VRING_DESC_F_NEXT)
+				return VRING_ERR_INDIRECT_NEXT;
+			*done = (struct vring_done){d.next_or_id, 1, 0};
+			return vring_walk_table(w, &d);
+		}
+		error = vring_walk_add(w, &d);
+		if (error != VRING_ERR_NONE)
+			return error;
+		if (!(d.flags & VRING_DESC_F_NEXT))
+			break;
+		if (++slots > at->room)
+			return VRING_ERR_LOOP;
+		if (++slot == w->q->size)
+			slot = 0;
+		from = packed_desc(w->q, slot);
+		d = vring_desc_packed(vring_desc_addr(from), vring_desc_tail(from));
+	}
+	*done = (struct vring_done){d.next_or_id, (uint16_t)slots, 0};
+	return VRING_ERR_NONE;
+}
+
+/* A chain that is not simple. False: the burst ends here, for an error or for lack of room. */
+static bool
+packed_slow(struct vring_dev *q, const struct packed_place *at, const struct vring_desc_copy *d,
+	struct vring_chain *chain, struct vring_seg *segs, uint32_t nr_left, bool first)
+{
+	struct vring_walk w = vring_walk_start(q, segs, nr_left);
+	enum vring_error error = packed_walk(&w, at, *d, &chain->done);
+
+	if (error != VRING_ERR_NONE) {
+		if (!w.no_room || first)
+			vring_dev_break(q, error);
+		return false;
+	}
+	vring_walk_finish(&w, chain);
+	return true;
+}
+
+/* Ask for the descriptors of a burst, four in a line. */
+static void
+packed_prefetch(const struct vring_dev *q, uint16_t nr)
+{
+	uint32_t slot = q->avail & ~3u, end = q->avail + (uint32_t)nr;
+
+	for (; slot < end && slot < q->size; slot += 4)
+		vring_prefetch_read(packed_desc(q, (uint16_t)slot));
+	if (end > q->size)
+		vring_prefetch_read(packed_desc(q, 0));
+}
+
+uint16_t
+vring_packed_peek(struct vring_dev *q, struct vring_chain *chains, uint16_t nr,
+	struct vring_seg *segs, uint16_t nr_segs)
+{
+	struct packed_place at = {q->avail, q->avail_wrap, q->size - q->in_flight - q->unflushed};
+	struct vring_hit hit = q->hit;
+	uint16_t done, taken = 0;
+
+	packed_prefetch(q, nr);
+	for (done = 0; done < nr; done++) {
+		const struct vring_packed_desc *from = packed_desc(q, at.slot);
+		struct vring_chain *chain = &chains[done];
+		struct vring_desc_copy d;
+
+		if (!vring_is_avail(vring_load16_acquire(&from->flags), at.wrap))
+			break;
+		if (VRING_UNLIKELY(at.room == 0)) {
+			vring_dev_break(q, VRING_ERR_INDEX);
+			break;
+		}
+		d = vring_desc_packed(vring_desc_addr(from), vring_desc_tail(from));
+		chain->done = (struct vring_done){d.next_or_id, 1, 0};
+		if (VRING_UNLIKELY(taken == nr_segs ||
+			    !vring_walk_single(&hit, &d, chain, &segs[taken]))) {
+			if (!packed_slow(
+				    q, &at, &d, chain, segs + taken, nr_segs - taken, done == 0))
+				break;
+			hit = q->hit;
+		}
+		if (chain->nr_readable)
+			vring_prefetch_read(segs[taken].va);
+		else if (chain->nr_segs)
+			vring_prefetch_write(segs[taken].va);
+		taken += chain->nr_segs;
+		at.room -= chain->done.slots;
+		vring_forward(&at.slot, &at.wrap, chain->done.slots, q->size);
+	}
+	return done;
+}
+
+void
+vring_packed_push(struct vring_dev *q, const void *done, size_t stride, uint16_t nr)
+{
+	struct vring_packed_desc *ring = q->desc;
+	uint16_t slot = q->used;
+	bool wrap = q->used_wrap;
+	uint16_t i;
+
+	for (i = 0; i < nr; i++, done = (const char *)done + stride) {
+		const struct vring_done *d = done;
+		uint16_t flags = vring_used_flags(wrap) | (d->len ? VRING_DESC_F_WRITE : 0);
+
+		if (VRING_UNLIKELY(!q->held_valid)) {
+			q->held_valid = true;
+			q->held_slot = slot;
+			q->held_flags = flags;
+			ring[slot].len = htole32(d->len);
+			ring[slot].id = htole16(d->id);
+		} else {
+			uint64_t tail = (uint64_t)flags << 48 | (uint64_t)d->id << 32 | d->len;
+
+			__atomic_store_n(
+				(uint64_t *)&ring[slot] + 1, htole64(tail), __ATOMIC_RELAXED);
+		}
+		vring_forward(&slot, &wrap, d->slots, q->size);
+	}
+	q->used = slot;
+	q->used_wrap = wrap;
+}
