@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The vDPA framework authors
+
+set -euo pipefail
+# shellcheck source=devtools/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+suite=${UML_SUITE:-forky}
+uml_dir=$(realpath -m "$cache_dir/uml")
+modules='failover.ko net_failover.ko virtio_net.ko virtio_blk.ko'
+loader=ld-linux-x86-64.so.2
+
+usage() {
+	cat <<TEXT
+Usage: ${0##*/} [--refresh] [--help]
+
+Prints the path of a stock Linux kernel built as a program (User Mode Linux), fetched from Debian
+$suite on the first call. Its virtio modules lie in the folder "modules" beside it, its version in
+the file "version". A libc of its own comes with it, so it runs on older distributions too.
+
+  --refresh   ask the mirror for a newer kernel, even if one is in the cache
+  --help      show this text
+
+Environment:
+  VDPA_CACHE  folder for what is fetched (/var/cache/vdpa-distro)
+  UML_SUITE   Debian suite to take the kernel from (forky)
+
+How to boot it: app/test/system/uml.py. Progress goes to stderr, the path to stdout.
+Exit code: 0 done, 1 could not be fetched or does not run, 2 wrong usage.
+TEXT
+}
+
+# The ordinary apt client, with a sources list and a state folder of its own.
+private_apt() {
+	local program=$1
+	shift
+	"$program" -q -o Dir::Etc::sourcelist="$work/apt/sources.list" -o Dir::Etc::sourceparts=- \
+		-o Dir::State::lists="$work/apt/lists" -o Dir::Cache="$work/apt/cache" \
+		-o Dir::State::status=/dev/null -o Acquire::Check-Valid-Until=false \
+		-o Acquire::Languages=none -o APT::Sandbox::User=root "$@" >&2
+}
+
+fetch_packages() {
+	local url keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+	[ -r $keyring ] || die "$keyring is missing: run devtools/deps.sh"
+	command -v patchelf > /dev/null || die "patchelf is missing: run devtools/deps.sh"
+	url=$(mirror)
+	mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/debs"
+	echo "deb [arch=amd64 signed-by=$keyring] $url $suite main" > "$work/apt/sources.list"
+	say "reading the package list of $suite"
+	private_apt apt-get update || die "cannot read the package list of $suite"
+	say "fetching user-mode-linux and libc6"
+	(cd "$work/debs" && private_apt apt-get download user-mode-linux libc6) ||
+		die "cannot fetch user-mode-linux and libc6 from $suite"
+}
+
+# unpack DEB DIRECTORY PATTERN...: the members that match, without their folders.
+unpack() {
+	local deb=$1 dir=$2
+	shift 2
+	dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$dir" --wildcards --transform='s,.*/,,' "$@"
+}
+
+# $1 is where the tree will stand: the loader's path is written into the kernel.
+build_tree() {
+	local tree=$work/tree uml name lib
+	mkdir -p "$tree/modules" "$tree/lib"
+	uml=$(echo "$work"/debs/user-mode-linux_*.deb)
+	unpack "$uml" "$tree" '*/linux.uml'
+	for name in $modules; do
+		unpack "$uml" "$tree/modules" "*/$name" || die "the package has no module $name"
+	done
+	for lib in libc.so.6 "$loader"; do
+		unpack "$(echo "$work"/debs/libc6_*.deb)" "$tree/lib" "*/x86_64-linux-gnu/$lib"
+	done
+	patchelf --set-interpreter "$1/lib/$loader" --set-rpath "$1/lib" "$tree/linux.uml"
+	mv "$tree/linux.uml" "$tree/linux"
+	echo "$version" > "$tree/version"
+}
+
+cached() { [ -x "$uml_dir/current/linux" ] && "$uml_dir/current/linux" --version >/dev/null 2>&1; }
+
+make_current() {
+	local libc target
+	work=$(mktemp -d "$uml_dir/new.XXXXXX")
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 1' HUP INT TERM
+	fetch_packages
+	version=$(dpkg-deb -f "$work"/debs/user-mode-linux_*.deb Version)
+	libc=$(dpkg-deb -f "$work"/debs/libc6_*.deb Version)
+	target=$uml_dir/$(echo "$version-libc$libc" | tr -c 'A-Za-z0-9.+\n-' _)
+	if [ ! -d "$target" ] || ! "$target/linux" --version > /dev/null 2>&1; then
+		build_tree "$target"
+		rm -rf "$target"
+		mv "$work/tree" "$target"
+	fi
+	ln -sfn "${target##*/}" "$uml_dir/current"
+	say "user-mode-linux $version, Linux $("$target/linux" --version 2>/dev/null || echo '?')"
+}
+
+refresh=no
+for arg in "$@"; do
+	case $arg in
+	--help | -h) usage; exit 0 ;;
+	--refresh) refresh=yes ;;
+	*) usage >&2; exit 2 ;;
+	esac
+done
+[ "$(uname -m)" = x86_64 ] || die "only for x86_64"
+mkdir -p "$uml_dir"
+exec 9> "$uml_dir/lock"
+flock -n 9 || { say "waiting for another ${0##*/}"; flock 9; }
+if [ $refresh = yes ] || ! cached; then
+	make_current
+	cached || die "the kernel in $uml_dir/current does not run here"
+fi
+readlink -f "$uml_dir/current/linux"
