@@ -272,16 +272,24 @@ struct vdpa_worker;
 struct vdpa_path {
 	/** Do one burst. Never blocks. @return entries completed; 0: nothing to do now */
 	unsigned int (*poll)(struct vdpa_path *path);
-	/** Ask the drivers for kicks. @return true: work came in between, keep polling. After it, poll ends the asking. */
+	/**
+	 * Ask the drivers for kicks. @return true: work came in between, keep polling. The next poll ends
+	 * the asking. Not called where workers poll only (vdpa_workers_configure).
+	 */
 	bool (*arm)(struct vdpa_path *path);
-	/** Descriptors that wake the path once armed, -1: none. Change them only within vdpa_path_run(). Never read. */
+	/**
+	 * Descriptors that wake the path once armed, -1: none; watched edge-triggered, never read.
+	 * Change or close them only within vdpa_path_run(), or after vdpa_path_del(). A path without any
+	 * (or with one that cannot be watched: a plain file) is polled once a millisecond when idle.
+	 */
 	int wake_fds[2];
 
 	struct vdpa_worker *worker;	/**< the class's, as all that follows */
 	struct vdpa_path *next, *prev;
 	int armed_fds[2];
-	uint32_t idle_polls;
+	uint64_t idle_since;
 	uint8_t state;
+	bool timed;
 };
 
 /**
@@ -296,7 +304,9 @@ int vdpa_path_add(struct vdpa_path *path, int numa_node);
 int vdpa_path_del(struct vdpa_path *path);
 /**
  * Run fn(arg) once on the owning worker between two bursts and wait for it. Any thread but a worker.
- * @return 0; -ETIMEDOUT after a second: it was withdrawn and does not run, or it hangs; -EINVAL not added.
+ * Afterwards the path is polled and its wake_fds are watched anew.
+ * @return 0; -ETIMEDOUT after a second: it was withdrawn and does not run, or it hangs; -EINVAL not added;
+ *	-EDEADLK called on a worker.
  */
 int vdpa_path_run(struct vdpa_path *path, void (*fn)(void *arg), void *arg);
 /** @} */

@@ -67,6 +67,18 @@ int vdpa_cvq_serve(struct vdpa_cvq *cvq);
 int vdpa_cvq_restore(struct vdpa_cvq *cvq);			/* play the settings to a device that was started anew */
 uint16_t vdpa_cvq_active_pairs(const struct vdpa_cvq *cvq);
 
+/* ---- datapath workers (vdpa_worker.c); paths: vdpa_parent.h ---- */
+/*
+ * Stop and join all workers, with or without paths; a worker that hangs is left alone after a
+ * second. Runs by itself when the library is unloaded; a worker also stops with its last path.
+ */
+void vdpa_workers_stop(void);
+struct vdpa_worker_counters {
+	uint64_t loops, busy_loops;	/* rounds over the active paths, and those that found work */
+	uint32_t nr_paths;
+};
+int vdpa_worker_counters(unsigned int index, struct vdpa_worker_counters *counters); /* -ENOENT */
+
 /* ---- op pool (vdpa_ops.c) ---- */
 /* Work of one binding: queued at most once, never on two threads. */
 struct vdpa_work {

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rte_cycles.h>
+#include <rte_pause.h>
+
+#include "vdpa_worker.h"
+
+#define POST_TIMEOUT_S 1
+
+static _Thread_local struct vdpa_worker *self;
+
+/* ---- lists ---- */
+
+static void
+list_add(struct vdpa_worker *w, struct vdpa_path *path, enum vdpa_path_state state)
+{
+	struct vdpa_path **head = &w->lists[state];
+
+	path->state = state;
+	path->prev = NULL;
+	path->next = *head;
+	if (*head != NULL)
+		(*head)->prev = path;
+	*head = path;
+}
+
+static void
+list_del(struct vdpa_worker *w, struct vdpa_path *path)
+{
+	if (path->prev != NULL)
+		path->prev->next = path->next;
+	else
+		w->lists[path->state] = path->next;
+	if (path->next != NULL)
+		path->next->prev = path->prev;
+	path->state = VDPA_PATH_NONE;
+}
+
+static void
+path_wake(struct vdpa_worker *w, struct vdpa_path *path)
+{
+	if (path->state == VDPA_PATH_ACTIVE)
+		return;
+	list_del(w, path);
+	path->idle_since = 0;
+	list_add(w, path, VDPA_PATH_ACTIVE);
+}
+
+/* ---- kick descriptors ---- */
+
+/* Watch what the path names now. @return a descriptor was refused */
+static bool
+path_watch(struct vdpa_worker *w, struct vdpa_path *path)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = path };
+	bool refused = false, watched = false;
+
+	for (int i = 0; i < 2; i++) {
+		int fd = path->wake_fds[i];
+
+		path->armed_fds[i] = -1;
+		if (fd < 0 || (i == 1 && fd == path->wake_fds[0]) || w->poll_only)
+			continue;
+		if (epoll_ctl(w->epfd, EPOLL_CTL_ADD, fd, &event) != 0) {
+			refused = true;
+			continue;
+		}
+		path->armed_fds[i] = fd;
+		watched = true;
+	}
+	path->timed = refused || !watched;
+	return refused;
+}
+
+/* @return all was still there */
+static bool
+path_unwatch(struct vdpa_worker *w, struct vdpa_path *path)
+{
+	bool found = true;
+
+	for (int i = 0; i < 2; i++) {
+		if (path->armed_fds[i] < 0)
+			continue;
+		if (epoll_ctl(w->epfd, EPOLL_CTL_DEL, path->armed_fds[i], NULL) != 0)
+			found = false;
+		path->armed_fds[i] = -1;
+	}
+	return found;
+}
+
+static int
+epoll_open(int wake_fd)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = NULL };
+	int epfd = epoll_create1(EPOLL_CLOEXEC);
+
+	if (epfd < 0)
+		return -errno;
+	if (epoll_ctl(epfd, EPOLL_CTL_ADD, wake_fd, &event) != 0) {
+		int error = -errno;
+
+		close(epfd);
+		return error;
+	}
+	return epfd;
+}
+
+/*
+ * A descriptor was closed before it was taken back here. Its entry lives on with the file, which
+ * the front end may hold open, and names a path that may go: only a new epoll instance is free of
+ * it. Without one (no descriptors left) all paths are timed.
+ */
+static void
+epoll_renew(struct vdpa_worker *w)
+{
+	struct vdpa_path *path;
+
+	close(w->epfd);
+	w->epfd = epoll_open(w->wake_fd);
+	for (int state = VDPA_PATH_IDLE; state <= VDPA_PATH_TIMED; state++)
+		while ((path = w->lists[state]) != NULL)
+			path_wake(w, path);
+	for (path = w->lists[VDPA_PATH_ACTIVE]; path != NULL; path = path->next)
+		path_watch(w, path);
+}
+
+/* Take what woke paths; wait for it if timeout_ms is not 0. */
+static void
+take_kicks(struct vdpa_worker *w, int timeout_ms)
+{
+	struct epoll_event events[64];
+	int nr = epoll_wait(w->epfd, events, 64, timeout_ms);
+
+	if (nr < 0 && w->epfd < 0)
+		poll(NULL, 0, VDPA_WORKER_TIMED_MS);
+	for (int i = 0; i < nr; i++)
+		if (events[i].data.ptr != NULL)
+			path_wake(w, events[i].data.ptr);
+}
+
+/* ---- mailbox ---- */
+
+static long
+futex_call(_Atomic(uint32_t) *word, int op, uint32_t value, const struct timespec *until)
+{
+	return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, until, NULL,
+		       FUTEX_BITSET_MATCH_ANY);
+}
+
+static int
+mail_do(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
+	void (*fn)(void *arg), void *arg)
+{
+	bool found;
+
+	switch (cmd) {
+	case VDPA_WORKER_ADD:
+		path->idle_since = 0;
+		list_add(w, path, VDPA_PATH_ACTIVE);
+		return path_watch(w, path);
+	case VDPA_WORKER_DEL:
+		list_del(w, path);
+		if (!path_unwatch(w, path))
+			epoll_renew(w);
+		return 0;
+	case VDPA_WORKER_RUN:
+		found = path_unwatch(w, path);
+		fn(arg);
+		path_wake(w, path);
+		if (found)
+			path_watch(w, path);
+		else
+			epoll_renew(w);
+		return 0;
+	case VDPA_WORKER_STOP:
+		w->stop = true;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static void
+mail_take(struct vdpa_worker *w)
+{
+	struct vdpa_worker_mail *mail = &w->mail;
+	uint32_t number = atomic_load_explicit(&mail->posted, memory_order_acquire);
+	enum vdpa_worker_cmd cmd = atomic_load_explicit(&mail->cmd, memory_order_relaxed);
+	struct vdpa_path *path = atomic_load_explicit(&mail->path, memory_order_relaxed);
+	void (*fn)(void *arg) = atomic_load_explicit(&mail->fn, memory_order_relaxed);
+	void *arg = atomic_load_explicit(&mail->arg, memory_order_relaxed);
+	uint32_t expected = number;
+	int result;
+
+	/* it may have been withdrawn, or another one posted since: then what was read is void */
+	if (number == 0 || !atomic_compare_exchange_strong(&mail->posted, &expected, 0))
+		return;
+	result = mail_do(w, cmd, path, fn, arg);
+	atomic_store_explicit(&mail->result, result, memory_order_relaxed);
+	atomic_store_explicit(&mail->acked, number, memory_order_release);
+	futex_call(&mail->acked, FUTEX_WAKE_BITSET, 1, NULL);
+}
+
+/* Wait until the command has been done. false: the time is over. */
+static bool
+mail_wait(struct vdpa_worker_mail *mail, uint32_t number, const struct timespec *until)
+{
+	for (;;) {
+		uint32_t acked = atomic_load_explicit(&mail->acked, memory_order_acquire);
+
+		if (acked == number)
+			return true;
+		if (futex_call(&mail->acked, FUTEX_WAIT_BITSET, acked, until) != 0 &&
+		    errno == ETIMEDOUT)
+			return atomic_load_explicit(&mail->acked, memory_order_acquire) == number;
+	}
+}
+
+static int
+mail_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
+	  void (*fn)(void *arg), void *arg)
+{
+	struct vdpa_worker_mail *mail = &w->mail;
+	uint32_t number = ++w->generation != 0 ? w->generation : ++w->generation;
+	uint32_t expected = number;
+	struct timespec until;
+	uint64_t one = 1;
+
+	atomic_store_explicit(&mail->cmd, cmd, memory_order_relaxed);
+	atomic_store_explicit(&mail->path, path, memory_order_relaxed);
+	atomic_store_explicit(&mail->fn, fn, memory_order_relaxed);
+	atomic_store_explicit(&mail->arg, arg, memory_order_relaxed);
+	atomic_store_explicit(&mail->posted, number, memory_order_release);
+	if (write(w->wake_fd, &one, sizeof(one)) < 0)
+		VDPA_LOG(WARNING, "a worker cannot be woken: errno %d", errno);
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += POST_TIMEOUT_S;
+	if (!mail_wait(mail, number, &until)) {
+		if (atomic_compare_exchange_strong(&mail->posted, &expected, 0))
+			return -ETIMEDOUT;
+		/* Taken. Only foreign code can take long, and then it may hang for ever. */
+		if (cmd == VDPA_WORKER_RUN)
+			return -ETIMEDOUT;
+		mail_wait(mail, number, NULL);
+	}
+	return atomic_load_explicit(&mail->result, memory_order_relaxed);
+}
+
+int
+vdpa_worker_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
+		 void (*fn)(void *arg), void *arg)
+{
+	struct timespec until;
+	int rc;
+
+	if (self != NULL)
+		return -EDEADLK;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += POST_TIMEOUT_S;
+	if (pthread_mutex_timedlock(&w->post_lock, &until) != 0)
+		return -ETIMEDOUT;
+	if (atomic_load(&w->running)) {
+		rc = mail_post(w, cmd, path, fn, arg);
+		if (cmd == VDPA_WORKER_STOP && rc == 0)
+			atomic_store(&w->running, false);
+	} else {
+		rc = -ESHUTDOWN;
+	}
+	pthread_mutex_unlock(&w->post_lock);
+	return rc;
+}
+
+/* ---- the loop ---- */
+
+/* Nothing came for long enough: ask for kicks, and leave the round unless something came. */
+static void
+path_rest(struct vdpa_worker *w, struct vdpa_path *path, uint64_t now)
+{
+	if (path->arm(path)) {
+		path->idle_since = now;
+		return;
+	}
+	list_del(w, path);
+	list_add(w, path, path->timed ? VDPA_PATH_TIMED : VDPA_PATH_IDLE);
+}
+
+static bool
+poll_round(struct vdpa_worker *w, uint64_t now)
+{
+	struct vdpa_path *path, *next;
+	bool busy = false;
+
+	for (path = w->lists[VDPA_PATH_ACTIVE]; path != NULL; path = next) {
+		next = path->next;
+		if (path->poll(path) != 0) {
+			path->idle_since = 0;
+			busy = true;
+			continue;
+		}
+		if (path->idle_since == 0)
+			path->idle_since = now;
+		if (!w->poll_only && now - path->idle_since >= w->spin)
+			path_rest(w, path, now);
+	}
+	return busy;
+}
+
+/* One poll for each path that nothing wakes; it rests again at once unless it found work. */
+static void
+wake_timed(struct vdpa_worker *w, uint64_t now)
+{
+	struct vdpa_path *path;
+
+	w->last_timed = now;
+	while ((path = w->lists[VDPA_PATH_TIMED]) != NULL) {
+		path_wake(w, path);
+		path->idle_since = now - w->spin;
+	}
+}
+
+/* Between two rounds: hear kicks, give the CPU to others, or sleep. */
+static void
+between_rounds(struct vdpa_worker *w, uint64_t now, bool busy)
+{
+	if (w->lists[VDPA_PATH_ACTIVE] == NULL) {
+		take_kicks(w, w->lists[VDPA_PATH_TIMED] != NULL ? VDPA_WORKER_TIMED_MS : -1);
+		now = w->last_epoll = w->last_work = rte_rdtsc();
+	} else if (busy) {
+		w->last_work = now;
+	} else if (now - w->last_work < w->pause) {
+		rte_pause();
+	} else {
+		sched_yield();
+	}
+	if (w->lists[VDPA_PATH_IDLE] != NULL && now - w->last_epoll >= w->epoll_every) {
+		take_kicks(w, 0);
+		w->last_epoll = now;
+	}
+	if (w->lists[VDPA_PATH_TIMED] != NULL && now - w->last_timed >= w->timed_every)
+		wake_timed(w, now);
+}
+
+void *
+vdpa_worker_main(void *arg)
+{
+	struct vdpa_worker *w = arg;
+	uint64_t loops = 0, busy_loops = 0;
+
+	self = w;
+	while (!w->stop) {
+		uint64_t now = rte_rdtsc();
+		bool busy = poll_round(w, now);
+
+		busy_loops += busy;
+		atomic_store_explicit(&w->loops, ++loops, memory_order_relaxed);
+		atomic_store_explicit(&w->busy_loops, busy_loops, memory_order_relaxed);
+		if (atomic_load_explicit(&w->mail.posted, memory_order_relaxed) != 0)
+			mail_take(w);
+		else
+			between_rounds(w, now, busy);
+	}
+	return NULL;
+}
+
+int
+vdpa_worker_open(struct vdpa_worker *w, enum vdpa_worker_idle idle)
+{
+	/* before EAL knows the clock (unit tests) the order of magnitude will do */
+	uint64_t hz = rte_get_tsc_hz() != 0 ? rte_get_tsc_hz() : 2000000000;
+
+	for (int state = 0; state <= VDPA_PATH_TIMED; state++)
+		w->lists[state] = NULL;
+	w->poll_only = idle == VDPA_WORKER_POLL;
+	w->stop = false;
+	w->spin = idle == VDPA_WORKER_SLEEP ? 0 : hz / 1000000 * VDPA_WORKER_SPIN_US;
+	w->pause = hz / 1000000 * VDPA_WORKER_PAUSE_US;
+	w->epoll_every = hz / 1000000 * VDPA_WORKER_EPOLL_US;
+	w->timed_every = hz / 1000 * VDPA_WORKER_TIMED_MS;
+	w->last_work = w->last_epoll = w->last_timed = rte_rdtsc();
+
+	w->epfd = -1;
+	w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->wake_fd < 0)
+		return -errno;
+	w->epfd = epoll_open(w->wake_fd);
+	return w->epfd < 0 ? w->epfd : 0;
+}
+
+void
+vdpa_worker_close(struct vdpa_worker *w)
+{
+	if (w->epfd >= 0)
+		close(w->epfd);
+	if (w->wake_fd >= 0)
+		close(w->wake_fd);
+	w->epfd = w->wake_fd = -1;
+}
