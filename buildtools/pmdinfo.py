@@ -11,6 +11,7 @@ usage: pmdinfo.py ARCHIVE OUTPUT.c
 
 import io
 import json
+import os
 import re
 import sys
 
@@ -39,7 +40,7 @@ def archive_objects(data, path):
         elif not special and thin:
             start = int(name[1:])
             member = long_names[start : long_names.index(b"/\n", start)].decode()
-            with open(path.rsplit("/", 1)[0] + "/" + member, "rb") as file:
+            with open(os.path.join(os.path.dirname(path), member), "rb") as file:
                 yield file.read()
         elif not special:
             yield body

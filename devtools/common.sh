@@ -18,11 +18,14 @@ packages() {
 
 # The Debian mirror that this machine's apt uses.
 mirror() {
-	local url
-	# shellcheck disable=SC2016 # $(REPO_URI) is apt's
-	url=$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -m 1 '/debian/*$') ||
-		url=$(sed -nE 's,^URIs:\s*(\S+/debian)/*\s*$,\1,p' \
-			/etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1) || true
-	[ -n "$url" ] || die "no Debian mirror in this machine's apt configuration"
-	echo "$url"
+	local url file
+	for file in /etc/apt/sources.list.d/*.sources /etc/apt/sources.list \
+		/etc/apt/sources.list.d/*.list; do
+		[ -r "$file" ] || continue
+		url=$(sed -nE -e 's,^URIs:\s*(\S+/debian)/?(\s.*)?$,\1,p' \
+			-e 's,^deb\s+(\[[^]]*\]\s+)?(\S+/debian)/?\s.*,\2,p' "$file" | head -n 1)
+		[ -z "$url" ] || { echo "$url"; return 0; }
+	done
+	say "no Debian mirror in this machine's apt configuration"
+	return 1
 }

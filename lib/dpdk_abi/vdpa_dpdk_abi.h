@@ -144,7 +144,9 @@ void rte_vdev_unregister(struct rte_vdev_driver *driver);
  * @return
  *   0, or -ENOTSUP: logged with both releases; the caller registers nothing.
  */
-int vdpa_dpdk_check(unsigned int year, unsigned int month) __attribute__((visibility("default")));
+#pragma GCC visibility push(default)
+int vdpa_dpdk_check(unsigned int year, unsigned int month);
+#pragma GCC visibility pop
 
 /** Name of a vdev device. */
 static inline const char *
