@@ -139,7 +139,7 @@ struct vdpa_range {
  * | fence            | a device past a deadline is abandoned, its memory stays pinned                      |
  * | vq_start, vq_stop | both or none; needs VDPA_CAP_LATE_VQ. Without: changed queues restart the device    |
  * | vq_set_call      | the class replaces the file behind call_fd                                          |
- * | kick             | the device watches kick_fd itself (VDPA_CAP_HOST_VA); else required                  |
+ * | kick             | the device watches kick_fd itself (VDPA_CAP_HOST_VA); else required, the class watches |
  * | vq_stats         | no statistics                                                                       |
  * | set_active_queues | all queues that run are active; MQ with CTRL_VQ is not offered by the class         |
  * | cvq              | CTRL_VQ offered only with set_active_queues or VDPA_CAP_CTRL_VQ                     |
@@ -175,7 +175,10 @@ struct vdpa_device_ops {
 	int (*vq_stop)(struct vdpa_device *dev, uint16_t index, struct vdpa_vq_state *state);
 	/** Interrupt by call_fd from now on; the former one is closed after it returns. For interrupts routed by the kernel. */
 	int (*vq_set_call)(struct vdpa_device *dev, uint16_t index, int call_fd);
-	/** Ring the doorbell of a running queue. Any thread, must not block. */
+	/**
+	 * Ring the doorbell of a running queue. Any thread, must not block; rung once by the class after each start, so that
+	 * a kick which came earlier is not lost.
+	 */
 	void (*kick)(struct vdpa_device *dev, uint16_t index);
 	/** Fill one value for each name in vq_stat_names. Any thread, must not block. Monotonic until unregistered. */
 	int (*vq_stats)(struct vdpa_device *dev, uint16_t index, uint64_t *values);

@@ -11,7 +11,8 @@
  *   vdpa_device.c     registry, checks at registration, status, bus drivers
  *   vdpa_session.c    bindings and sessions: what is wanted
  *   vdpa_reconcile.c  the pass that makes it so (op pool threads)
- *   vdpa_ops.c        op pool, deadlines, fencing
+ *   vdpa_ops.c        op pool, deadlines, control thread
+ *   vdpa_call.c       descriptors of a consumer
  *   vdpa_domain.c     memory          vdpa_sigbus.c   memory that its owner took away
  *   vdpa_worker.c     datapath workers and paths
  *   vdpa_type.c       what a virtio device type means (net, block); feature names
@@ -98,12 +99,147 @@ struct vdpa_op {
 	const char *name;
 	uint64_t deadline_ns;
 	struct vdpa_op *next, **pprev;
-	bool expired;
+	bool expired, fencing;
 };
 void vdpa_op_begin(struct vdpa_op *op, struct vdpa_device *dev, const char *name, uint32_t deadline_ms);
 int vdpa_op_end(struct vdpa_op *op);
 /* Watch a kick descriptor (edge-triggered, never read): fn runs on the control thread and must only queue. */
 int vdpa_watch_add(int fd, void (*fn)(void *arg), void *arg);
 void vdpa_watch_del(int fd);		/* fn does not run after it returns */
+
+/* Threads of the op pool and the control thread end; for the end of the library. Work that is stuck stays. */
+void vdpa_ops_stop(void);
+
+/* ---- descriptors of a consumer, and calls (vdpa_call.c) ---- */
+struct vdpa_fd {			/* counted; the last put closes */
+	int fd;
+	bool is_socket;
+	atomic_uint refs;
+};
+/* Duplicate; fd -1 gives NULL and success. */
+int vdpa_fd_dup(int fd, bool nonblock, struct vdpa_fd **out);
+struct vdpa_fd *vdpa_fd_get(struct vdpa_fd *fd);
+void vdpa_fd_put(struct vdpa_fd *fd);
+/*
+ * The descriptor by which a queue interrupts: its number stays while what is behind it is replaced, so that whoever
+ * writes to it needs no lock. Read by workers, written by the op thread.
+ */
+struct vdpa_call {
+	atomic_int fd;			/* -1: never set */
+	atomic_bool is_socket;
+};
+int vdpa_call_set(struct vdpa_call *call, const struct vdpa_fd *fd);	/* NULL: nobody hears */
+void vdpa_call_write(struct vdpa_call *call);
+void vdpa_call_close(struct vdpa_call *call);
+
+/* ---- devices (vdpa_device.c) ---- */
+struct vdpa_device_priv {
+	struct vdpa_device *dev;
+	struct vdpa_device_priv *next;
+	const struct vdpa_type *type;
+	struct vdpa_info info;
+	struct vdpa_contract contract;
+	bool class_cvq;			/* the class serves the control virtqueue */
+	struct vdpa_call *calls;	/* nr_vqs of the contract */
+	/* reports of the parent, consumed by the pass */
+	atomic_bool config_changed;
+	atomic_int failed;		/* negative errno */
+	_Atomic(const char *) failed_why;
+	atomic_int *vq_failed;		/* nr_vqs */
+	_Atomic(const char *) vq_failed_why;
+
+	pthread_mutex_t lock;		/* all below, and bindings and sessions of the device */
+	pthread_cond_t changed;
+	struct vdpa_binding *binding;
+	struct vdpa_domain *domain;	/* of the running datapath, for fencing */
+	enum vdpa_health health;
+	bool hung;			/* an op passed its deadline: never call it again */
+	bool config_valid;
+	uint8_t config[256];
+	char bound[160];
+	char last_error[160];
+	uint64_t sessions, starts, failures;
+};
+
+/* Log, remember as last error, tell the listener. Lock not held. */
+void vdpa_device_event(struct vdpa_device_priv *priv, enum vdpa_event_type type, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Read configuration space into the copy. On the op thread, or at registration. */
+int vdpa_device_config_load(struct vdpa_device_priv *priv);
+/* Past a deadline: failed for ever, kept from the consumer's memory. Any thread, any number of times. */
+void vdpa_device_fence(struct vdpa_device *dev, const char *op);
+/* No datapath starts any more (vdpa_stop_all). */
+bool vdpa_stopping(void);
+
+/* ---- bindings and sessions (vdpa_session.c) ---- */
+struct vdpa_session_vq {		/* wanted; and what the class knows of the queue */
+	bool ready;
+	bool failed;			/* stopped for an error; until the consumer sets a position again */
+	bool state_valid;		/* state is the class's own */
+	uint16_t size;
+	uint64_t desc_iova, driver_iova, device_iova;
+	struct vdpa_vq_state base, state;
+	uint32_t base_seq, base_applied, base_failed;
+	uint32_t kick_seq, call_seq;
+	struct vdpa_fd *kick, *call;
+};
+
+struct vdpa_session {
+	struct vdpa_binding *binding;
+	struct vdpa_session *next_closed;
+	char peer[160];
+	uint64_t features;
+	bool driver_ok;
+	uint32_t regions_seq;
+	struct vdpa_domain *domain;
+	uint32_t seq, seq_done;		/* of sets and stops; what the last pass dealt with */
+	bool start_failed;		/* tried again only after a driver's reset */
+	int result;			/* of the last pass */
+	struct vdpa_session_vq *vqs;	/* nr_vqs of the contract */
+};
+
+struct vdpa_config_write {
+	struct vdpa_config_write *next;
+	uint32_t offset, len_bytes;
+	uint8_t data[];
+};
+
+/* What the device runs: read and written by the pass alone, but for the fields said otherwise. */
+struct vdpa_running {
+	struct vdpa_session *session;	/* NULL: nothing runs. Written under lock */
+	uint64_t features;
+	struct vdpa_domain *domain;	/* also of a stopped map/unmap device whose maps persist */
+	uint16_t nr_active_pairs;
+	uint16_t nr_vqs;		/* that run. Written under lock */
+	struct vdpa_session_vq *vqs;	/* ready: it runs; kick and call are held here */
+};
+
+struct vdpa_doorbell {			/* for the watch of a kick descriptor */
+	struct vdpa_device *dev;
+	uint16_t index;
+};
+
+struct vdpa_binding {
+	struct vdpa_device_priv *priv;
+	char name[VDPA_NAME_MAX];
+	const struct vdpa_binding_ops *ops;
+	void *arg;
+	struct vdpa_work work;
+	struct vdpa_session *session;	/* open one */
+	struct vdpa_session *closed;	/* to be freed by the pass */
+	struct vdpa_config_write *writes, **writes_tail;
+	atomic_bool cvq_kicked;
+	struct vdpa_cvq *cvq;
+	struct vdpa_running run;
+	/* the pass's copy of what is wanted */
+	struct vdpa_session_vq *plan;
+	struct vdpa_vq_config *configs;
+	struct vdpa_vq_state *states;
+	struct vdpa_doorbell *doorbells;
+};
+void vdpa_session_free(struct vdpa_session *session);
+
+/* ---- the pass (vdpa_reconcile.c) ---- */
+void vdpa_reconcile(struct vdpa_work *work);
 
 #endif /* VDPA_PRIVATE_H */

@@ -1,0 +1,616 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+
+#include <rte_byteorder.h>
+#include <rte_common.h>
+
+#include "vdpa_private.h"
+
+#define BIT(feature) (UINT64_C(1) << (feature))
+#define F_RING_RESET 40
+/* What stays between class and device: the consumer's transport has no way to carry or to mean it. */
+#define DEVICE_ONLY_FEATURES (BIT(VIRTIO_F_ACCESS_PLATFORM) | BIT(F_RING_RESET))
+#define CVQ_ONLY_FEATURES \
+	(BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) | BIT(VIRTIO_NET_F_CTRL_VLAN) | \
+	 BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR))
+#define STOP_ALL_MS 1200		/* the stop deadline + 1 s */
+
+RTE_LOG_REGISTER(vdpa_logtype, lib.vdpa, NOTICE);
+
+/* Taken before any device's lock. */
+static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct vdpa_device_priv *devices, **devices_tail = &devices;
+static struct vdpa_mgmtdev *mgmtdevs;
+static struct vdpa_bus_driver *bus_drivers;
+static atomic_bool stopping;
+
+static struct {
+	pthread_mutex_t lock;
+	void (*fn)(enum vdpa_event_type type, const char *device, const char *text, void *arg);
+	void *arg;
+} listener = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+void
+vdpa_event_listen(void (*fn)(enum vdpa_event_type type, const char *device, const char *text, void *arg),
+		  void *arg)
+{
+	pthread_mutex_lock(&listener.lock);
+	listener.fn = fn;
+	listener.arg = arg;
+	pthread_mutex_unlock(&listener.lock);
+}
+
+void
+vdpa_device_event(struct vdpa_device_priv *priv, enum vdpa_event_type type, const char *format, ...)
+{
+	bool failure = type == VDPA_EVENT_VQ_FAILED || type == VDPA_EVENT_DEVICE_FAILED;
+	char text[sizeof(priv->last_error)];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	if (failure) {
+		pthread_mutex_lock(&priv->lock);
+		memcpy(priv->last_error, text, sizeof(text));
+		priv->failures++;
+		pthread_mutex_unlock(&priv->lock);
+	}
+	pthread_mutex_lock(&listener.lock);
+	if (listener.fn != NULL)
+		listener.fn(type, priv->dev->name, text, listener.arg);
+	else if (failure)
+		VDPA_LOG(ERR, "%s: %s", priv->dev->name, text);
+	else
+		VDPA_LOG(INFO, "%s: %s", priv->dev->name, text);
+	pthread_mutex_unlock(&listener.lock);
+}
+
+bool
+vdpa_stopping(void)
+{
+	return atomic_load(&stopping);
+}
+
+static int
+refuse(const struct vdpa_device *dev, const char *why)
+{
+	return vdpa_error_set(-EINVAL, "%s: %s", dev->name, why);
+}
+
+static int
+check_ops(const struct vdpa_device *dev, const struct vdpa_device_ops *ops)
+{
+	if (ops->get_info == NULL || ops->start == NULL || ops->stop == NULL || ops->reset == NULL)
+		return refuse(dev, "one of the ops get_info, start, stop, reset is missing");
+	if ((ops->vq_start == NULL) != (ops->vq_stop == NULL))
+		return refuse(dev, "vq_start and vq_stop go together");
+	if ((ops->map == NULL) != (ops->unmap == NULL))
+		return refuse(dev, "map and unmap go together");
+	if ((ops->vq_stats == NULL) != (ops->vq_stat_names == NULL))
+		return refuse(dev, "vq_stats and vq_stat_names go together");
+	if (ops->vq_stat_names != NULL) {
+		unsigned int nr = 0;
+
+		while (ops->vq_stat_names[nr] != NULL)
+			nr++;
+		if (nr > VDPA_VQ_STATS_MAX)
+			return refuse(dev, "more than VDPA_VQ_STATS_MAX statistics");
+	}
+	return 0;
+}
+
+static int
+check_caps(const struct vdpa_device *dev, const struct vdpa_device_ops *ops, uint64_t caps)
+{
+	bool host_va = (caps & VDPA_CAP_HOST_VA) != 0;
+
+	if (host_va + (ops->map != NULL) + (ops->set_map != NULL) != 1)
+		return refuse(dev, "exactly one of HOST_VA, map with unmap, and set_map says how it reaches memory");
+	if (ops->update_memory != NULL && !host_va)
+		return refuse(dev, "update_memory is for HOST_VA");
+	if (ops->kick == NULL && !host_va)
+		return refuse(dev, "a device that is not HOST_VA needs the op kick");
+	if ((ops->vq_start != NULL) != ((caps & VDPA_CAP_LATE_VQ) != 0))
+		return refuse(dev, "LATE_VQ and the ops vq_start and vq_stop go together");
+	if (ops->cvq != NULL && (caps & VDPA_CAP_CTRL_VQ) != 0)
+		return refuse(dev, "CTRL_VQ excludes the op cvq");
+	return 0;
+}
+
+static int
+check_info(const struct vdpa_device *dev, const struct vdpa_device_ops *ops, const struct vdpa_info *info)
+{
+	if (vdpa_type_find(info->virtio_id) == NULL)
+		return refuse(dev, "unknown virtio device type");
+	if (info->nr_vqs_max == 0 || info->nr_vqs_max > 256)
+		return refuse(dev, "nr_vqs_max must be 1 to 256");
+	if (info->vq_size_min > info->vq_size_max || info->vq_size_max == 0 || info->vq_size_max > 32768)
+		return refuse(dev, "vq_size_min and vq_size_max contradict each other");
+	if (info->config_size_bytes > 256)
+		return refuse(dev, "config_size_bytes must be at most 256");
+	if (info->config_size_bytes != 0 && ops->config_read == NULL)
+		return refuse(dev, "configuration space without config_read");
+	if (info->iova_first > info->iova_last)
+		return refuse(dev, "iova_first is above iova_last");
+	return check_caps(dev, ops, info->caps);
+}
+
+static void
+make_contract(struct vdpa_device_priv *priv)
+{
+	const struct vdpa_info *info = &priv->info;
+	const struct vdpa_device_ops *ops = priv->dev->ops;
+	bool own_cvq = (info->caps & VDPA_CAP_CTRL_VQ) != 0;
+	uint64_t features = info->features & ~DEVICE_ONLY_FEATURES;
+	struct vdpa_contract *contract = &priv->contract;
+
+	contract->virtio_id = info->virtio_id;
+	contract->nr_pairs = priv->type->nr_pairs(info->nr_vqs_max - (own_cvq ? 1 : 0));
+	if (info->virtio_id == VIRTIO_ID_NET && (features & BIT(VIRTIO_NET_F_CTRL_VQ)) != 0 && !own_cvq) {
+		/* a Linux guest spins for ever on a control queue that nobody serves */
+		priv->class_cvq = ops->cvq != NULL || ops->set_active_queues != NULL;
+		if (!priv->class_cvq)
+			features &= ~CVQ_ONLY_FEATURES;
+		else if (ops->set_active_queues == NULL)
+			features &= ~BIT(VIRTIO_NET_F_MQ);
+		else if (ops->cvq == NULL)
+			features &= ~(CVQ_ONLY_FEATURES & ~BIT(VIRTIO_NET_F_CTRL_VQ));
+	}
+	contract->features = priv->type->features_consistent(features);
+	contract->nr_vqs = info->nr_vqs_max + (priv->class_cvq ? 1 : 0);
+	contract->vq_size_max = info->vq_size_max;
+	contract->config_size_bytes = info->config_size_bytes;
+}
+
+static void
+priv_free(struct vdpa_device_priv *priv)
+{
+	if (priv == NULL)
+		return;
+	for (uint16_t i = 0; priv->calls != NULL && i < priv->contract.nr_vqs; i++)
+		vdpa_call_close(&priv->calls[i]);
+	free(priv->calls);
+	free(priv->vq_failed);
+	pthread_cond_destroy(&priv->changed);
+	pthread_mutex_destroy(&priv->lock);
+	free(priv);
+}
+
+static int
+priv_create(struct vdpa_device *dev, struct vdpa_device_priv **out)
+{
+	struct vdpa_device_priv *priv = calloc(1, sizeof(*priv));
+	pthread_condattr_t attr;
+	int rc;
+
+	*out = priv;
+	if (priv == NULL)
+		return -ENOMEM;
+	priv->dev = dev;
+	pthread_mutex_init(&priv->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&priv->changed, &attr);
+	pthread_condattr_destroy(&attr);
+	priv->info.numa_node = -1;
+	rc = dev->ops->get_info(dev, &priv->info);
+	if (rc != 0)
+		return vdpa_error_set(rc, "%s: get_info: %s", dev->name, strerror(-rc));
+	if (priv->info.iova_first == 0 && priv->info.iova_last == 0)
+		priv->info.iova_last = UINT64_MAX;
+	rc = check_info(dev, dev->ops, &priv->info);
+	if (rc != 0)
+		return rc;
+	priv->type = vdpa_type_find(priv->info.virtio_id);
+	make_contract(priv);
+	priv->calls = calloc(priv->contract.nr_vqs, sizeof(*priv->calls));
+	priv->vq_failed = calloc(priv->contract.nr_vqs, sizeof(*priv->vq_failed));
+	if (priv->calls == NULL || priv->vq_failed == NULL)
+		return -ENOMEM;
+	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++)
+		atomic_init(&priv->calls[i].fd, -1);
+	return vdpa_device_config_load(priv);
+}
+
+static void
+registry_remove(struct vdpa_device_priv *priv)
+{
+	struct vdpa_device_priv **at;
+
+	pthread_mutex_lock(&registry_lock);
+	for (at = &devices; *at != NULL && *at != priv; at = &(*at)->next)
+		;
+	if (*at != NULL) {
+		*at = priv->next;
+		if (*at == NULL)
+			devices_tail = at;
+	}
+	pthread_mutex_unlock(&registry_lock);
+}
+
+int
+vdpa_device_register(struct vdpa_device *dev)
+{
+	struct vdpa_device_priv *priv = NULL;
+	struct vdpa_bus_driver *driver;
+	int rc;
+
+	if (dev->name == NULL || dev->name[0] == '\0' || dev->ops == NULL)
+		return vdpa_error_set(-EINVAL, "a device needs a name and ops");
+	if (strlen(dev->name) >= VDPA_NAME_MAX)
+		return vdpa_error_set(-ENAMETOOLONG, "%s: longer than %u bytes", dev->name, VDPA_NAME_MAX - 1);
+	rc = check_ops(dev, dev->ops);
+	if (rc != 0)
+		return rc;
+	if (vdpa_device_find(dev->name) != NULL)
+		return vdpa_error_set(-EEXIST, "%s: a device of this name exists", dev->name);
+	rc = priv_create(dev, &priv);
+	if (rc != 0) {
+		priv_free(priv);
+		return rc;
+	}
+	dev->priv = priv;
+	pthread_mutex_lock(&registry_lock);
+	*devices_tail = priv;
+	devices_tail = &priv->next;
+	pthread_mutex_unlock(&registry_lock);
+	for (driver = bus_drivers; driver != NULL && rc == 0; driver = driver->next)
+		rc = driver->device_added(dev);
+	if (rc != 0)
+		vdpa_device_unregister(dev, true);
+	return rc;
+}
+
+int
+vdpa_device_unregister(struct vdpa_device *dev, bool force)
+{
+	struct vdpa_device_priv *priv = dev->priv;
+	struct vdpa_bus_driver *driver;
+	bool bound;
+
+	if (priv == NULL)
+		return 0;
+	for (driver = bus_drivers; driver != NULL; driver = driver->next) {
+		int rc = driver->device_removed(dev, force);
+
+		if (rc != 0)
+			return rc;
+	}
+	pthread_mutex_lock(&priv->lock);
+	bound = priv->binding != NULL;
+	pthread_mutex_unlock(&priv->lock);
+	if (bound)
+		return vdpa_error_set(-EBUSY, "%s: binding %s is in use", dev->name, priv->binding->name);
+	registry_remove(priv);
+	dev->priv = NULL;
+	priv_free(priv);
+	return 0;
+}
+
+struct vdpa_device *
+vdpa_device_find(const char *name)
+{
+	struct vdpa_device_priv *priv;
+
+	pthread_mutex_lock(&registry_lock);
+	for (priv = devices; priv != NULL && strcmp(priv->dev->name, name) != 0; priv = priv->next)
+		;
+	pthread_mutex_unlock(&registry_lock);
+	return priv != NULL ? priv->dev : NULL;
+}
+
+int
+vdpa_device_foreach(int (*fn)(struct vdpa_device *dev, void *arg), void *arg)
+{
+	struct vdpa_device_priv *priv;
+	int rc = 0;
+
+	pthread_mutex_lock(&registry_lock);
+	for (priv = devices; priv != NULL && rc == 0; priv = priv->next)
+		rc = fn(priv->dev, arg);
+	pthread_mutex_unlock(&registry_lock);
+	return rc;
+}
+
+void
+vdpa_mgmtdev_register(struct vdpa_mgmtdev *mgmtdev)
+{
+	struct vdpa_mgmtdev **at = &mgmtdevs;
+
+	while (*at != NULL)
+		at = &(*at)->next;
+	*at = mgmtdev;
+}
+
+struct vdpa_mgmtdev *
+vdpa_mgmtdev_find(const char *name)
+{
+	struct vdpa_mgmtdev *mgmtdev = mgmtdevs;
+
+	while (mgmtdev != NULL && strcmp(mgmtdev->name, name) != 0)
+		mgmtdev = mgmtdev->next;
+	return mgmtdev;
+}
+
+int
+vdpa_mgmtdev_foreach(int (*fn)(struct vdpa_mgmtdev *mgmtdev, void *arg), void *arg)
+{
+	int rc = 0;
+
+	for (struct vdpa_mgmtdev *mgmtdev = mgmtdevs; mgmtdev != NULL && rc == 0; mgmtdev = mgmtdev->next)
+		rc = fn(mgmtdev, arg);
+	return rc;
+}
+
+void
+vdpa_bus_driver_register(struct vdpa_bus_driver *driver)
+{
+	struct vdpa_bus_driver **at = &bus_drivers;
+
+	while (*at != NULL)
+		at = &(*at)->next;
+	*at = driver;
+}
+
+struct vdpa_bus_driver *
+vdpa_bus_driver_find(const char *name)
+{
+	struct vdpa_bus_driver *driver = bus_drivers;
+
+	while (driver != NULL && strcmp(driver->name, name) != 0)
+		driver = driver->next;
+	return driver;
+}
+
+void
+vdpa_device_set_bound(struct vdpa_device *dev, const char *text)
+{
+	pthread_mutex_lock(&dev->priv->lock);
+	snprintf(dev->priv->bound, sizeof(dev->priv->bound), "%s", text != NULL ? text : "");
+	pthread_mutex_unlock(&dev->priv->lock);
+}
+
+const char *
+vdpa_health_name(enum vdpa_health health)
+{
+	static const char *const names[] = {
+#define HEALTH_NAME(name, text) [name] = text,
+		VDPA_HEALTHS(HEALTH_NAME)
+#undef HEALTH_NAME
+	};
+
+	return (unsigned int)health < RTE_DIM(names) ? names[health] : NULL;
+}
+
+int
+vdpa_device_config_load(struct vdpa_device_priv *priv)
+{
+	uint32_t size = priv->info.config_size_bytes;
+	uint8_t config[sizeof(priv->config)];
+	int rc;
+
+	if (size == 0)
+		return 0;
+	rc = priv->dev->ops->config_read(priv->dev, 0, config, size);
+	if (rc != 0)
+		return vdpa_error_set(rc, "%s: config_read: %s", priv->dev->name, strerror(-rc));
+	pthread_mutex_lock(&priv->lock);
+	memcpy(priv->config, config, size);
+	pthread_mutex_unlock(&priv->lock);
+	return 0;
+}
+
+static void
+status_of_net(const struct vdpa_device_priv *priv, struct vdpa_device_status *status)
+{
+	struct virtio_net_config config;
+
+	memcpy(&config, priv->config, sizeof(config));
+	if ((priv->contract.features & BIT(VIRTIO_NET_F_MAC)) != 0)
+		memcpy(status->mac, config.mac, sizeof(status->mac));
+	if ((priv->contract.features & BIT(VIRTIO_NET_F_MTU)) != 0)
+		status->mtu = rte_le_to_cpu_16(config.mtu);
+}
+
+void
+vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *status)
+{
+	struct vdpa_device_priv *priv = dev->priv;
+	const struct vdpa_session *session;
+
+	memset(status, 0, sizeof(*status));
+	snprintf(status->name, sizeof(status->name), "%s", dev->name);
+	if (dev->mgmtdev != NULL)
+		snprintf(status->mgmtdev, sizeof(status->mgmtdev), "%s", dev->mgmtdev->name);
+	status->virtio_id = priv->info.virtio_id;
+	status->nr_vqs = priv->contract.nr_vqs;
+	status->nr_pairs = priv->contract.nr_pairs;
+	status->features_offered = priv->contract.features;
+	status->caps = priv->info.caps;
+
+	pthread_mutex_lock(&priv->lock);
+	memcpy(status->bound, priv->bound, sizeof(status->bound));
+	memcpy(status->last_error, priv->last_error, sizeof(status->last_error));
+	status->health = priv->health;
+	status->sessions = priv->sessions;
+	status->starts = priv->starts;
+	status->failures = priv->failures;
+	session = priv->binding != NULL ? priv->binding->session : NULL;
+	if (session != NULL) {
+		status->attached = true;
+		memcpy(status->peer, session->peer, sizeof(status->peer));
+		status->features_agreed = session->features;
+	}
+	if (priv->binding != NULL && priv->binding->run.session != NULL) {
+		status->running = true;
+		status->nr_vqs_running = priv->binding->run.nr_vqs;
+		status->nr_active_pairs = priv->binding->run.nr_active_pairs;
+	}
+	if (priv->info.virtio_id == VIRTIO_ID_NET)
+		status_of_net(priv, status);
+	pthread_mutex_unlock(&priv->lock);
+}
+
+int
+vdpa_device_vq_stats(struct vdpa_device *dev, uint16_t index, uint64_t values[VDPA_VQ_STATS_MAX])
+{
+	int nr = 0, rc;
+
+	if (dev->ops->vq_stats == NULL)
+		return -ENOTSUP;
+	if (index >= dev->priv->info.nr_vqs_max)
+		return -EINVAL;
+	rc = dev->ops->vq_stats(dev, index, values);
+	if (rc != 0)
+		return rc;
+	while (dev->ops->vq_stat_names[nr] != NULL)
+		nr++;
+	return nr;
+}
+
+static void
+report_queued(struct vdpa_device_priv *priv)
+{
+	struct vdpa_binding *binding;
+
+	pthread_mutex_lock(&priv->lock);
+	binding = priv->binding;
+	if (binding != NULL)
+		vdpa_work_queue(&binding->work);
+	pthread_mutex_unlock(&priv->lock);
+}
+
+void
+vdpa_config_changed(struct vdpa_device *dev)
+{
+	if (dev->priv == NULL)
+		return;
+	atomic_store(&dev->priv->config_changed, true);
+	report_queued(dev->priv);
+}
+
+void
+vdpa_device_failed(struct vdpa_device *dev, int error, const char *why)
+{
+	if (dev->priv == NULL)
+		return;
+	atomic_store(&dev->priv->failed_why, why);
+	atomic_store(&dev->priv->failed, error != 0 ? error : -EIO);
+	report_queued(dev->priv);
+}
+
+void
+vdpa_vq_failed(struct vdpa_device *dev, uint16_t index, int error, const char *why)
+{
+	if (dev->priv == NULL || index >= dev->priv->contract.nr_vqs)
+		return;
+	atomic_store(&dev->priv->vq_failed_why, why);
+	atomic_store(&dev->priv->vq_failed[index], error != 0 ? error : -EIO);
+	report_queued(dev->priv);
+}
+
+void
+vdpa_vq_signal(struct vdpa_device *dev, uint16_t index)
+{
+	vdpa_call_write(&dev->priv->calls[index]);
+}
+
+void
+vdpa_device_fence(struct vdpa_device *dev, const char *op)
+{
+	struct vdpa_device_priv *priv = dev->priv;
+	struct vdpa_domain *domain;
+	bool first;
+
+	pthread_mutex_lock(&priv->lock);
+	first = !priv->hung;
+	priv->hung = true;
+	priv->health = VDPA_HEALTH_FAILED;
+	domain = priv->domain != NULL ? vdpa_domain_get(priv->domain) : NULL;
+	pthread_mutex_unlock(&priv->lock);
+
+	if (domain != NULL && (priv->info.caps & VDPA_CAP_HOST_VA) != 0)
+		vdpa_domain_fence(domain);
+	vdpa_domain_put(domain);
+	if (first) {
+		bool fenced = dev->ops->fence != NULL && dev->ops->fence(dev) == 0;
+
+		vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "%s did not return in time: %s", op,
+				  fenced ? "fenced" : "abandoned");
+	}
+	pthread_mutex_lock(&priv->lock);
+	pthread_cond_broadcast(&priv->changed);
+	pthread_mutex_unlock(&priv->lock);
+}
+
+static int
+kick_pass(struct vdpa_device *dev, void *arg __rte_unused)
+{
+	report_queued(dev->priv);
+	return 0;
+}
+
+struct stop_all {
+	struct timespec until;
+	void (*hung)(const char *device, void *arg);
+	void *arg;
+	int nr_hung;
+};
+
+static int
+wait_stopped(struct vdpa_device *dev, void *arg)
+{
+	struct vdpa_device_priv *priv = dev->priv;
+	struct stop_all *all = arg;
+	bool late = false, hung;
+
+	pthread_mutex_lock(&priv->lock);
+	while (priv->binding != NULL && priv->binding->run.session != NULL && !priv->hung && !late)
+		late = pthread_cond_timedwait(&priv->changed, &priv->lock, &all->until) == ETIMEDOUT;
+	hung = priv->hung;
+	pthread_mutex_unlock(&priv->lock);
+	if (late)
+		vdpa_device_fence(dev, "stop");
+	if (late || hung) {
+		all->nr_hung++;
+		if (all->hung != NULL)
+			all->hung(dev->name, all->arg);
+	}
+	return 0;
+}
+
+int
+vdpa_stop_all(uint32_t deadline_ms, void (*hung)(const char *device, void *arg), void *arg)
+{
+	struct stop_all all = { .hung = hung, .arg = arg };
+
+	if (deadline_ms == 0)
+		deadline_ms = STOP_ALL_MS;
+	clock_gettime(CLOCK_MONOTONIC, &all.until);
+	all.until.tv_sec += deadline_ms / 1000;
+	all.until.tv_nsec += deadline_ms % 1000 * 1000000;
+	if (all.until.tv_nsec >= 1000000000) {
+		all.until.tv_sec++;
+		all.until.tv_nsec -= 1000000000;
+	}
+	atomic_store(&stopping, true);
+	vdpa_device_foreach(kick_pass, NULL);
+	vdpa_device_foreach(wait_stopped, &all);
+	return all.nr_hung;
+}
+
+RTE_FINI(vdpa_fini)
+{
+	vdpa_workers_stop();
+	vdpa_ops_stop();
+}

@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+
+#include <rte_byteorder.h>
+#include <rte_common.h>
+
+#include "vdpa_private.h"
+#include "vring.h"
+
+#define BIT(feature) (UINT64_C(1) << (feature))
+#define STOP_MS 200u
+#define DESTROY_MS 2500u			/* outlasts the deadline of an op that runs */
+#define CONFIG_WRITES_MAX 64		/* that wait; a driver that writes faster is told so */
+
+static void
+binding_free(struct vdpa_binding *binding)
+{
+	if (binding == NULL)
+		return;
+	vdpa_cvq_free(binding->cvq);
+	free(binding->run.vqs);
+	free(binding->plan);
+	free(binding->configs);
+	free(binding->states);
+	free(binding->doorbells);
+	free(binding);
+}
+
+static int
+effect_set_pairs(void *arg, uint16_t nr_pairs)
+{
+	struct vdpa_binding *binding = arg;
+	struct vdpa_device *dev = binding->priv->dev;
+	int rc = dev->ops->set_active_queues(dev, nr_pairs);
+
+	if (rc == 0) {
+		pthread_mutex_lock(&binding->priv->lock);
+		binding->run.nr_active_pairs = nr_pairs;
+		pthread_mutex_unlock(&binding->priv->lock);
+	}
+	return rc;
+}
+
+static int
+effect_command(void *arg, uint8_t cls, uint8_t cmd, const void *data, size_t len_bytes)
+{
+	struct vdpa_device_priv *priv = ((struct vdpa_binding *)arg)->priv;
+	int rc;
+
+	if (priv->dev->ops->cvq == NULL)
+		return -ENOTSUP;
+	rc = priv->dev->ops->cvq(priv->dev, cls, cmd, data, len_bytes);
+	/* a MAC address set this way is read in configuration space */
+	return rc != 0 ? rc : vdpa_device_config_load(priv);
+}
+
+static int
+binding_alloc(struct vdpa_binding *binding)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	uint16_t nr_vqs = priv->contract.nr_vqs;
+
+	binding->run.vqs = calloc(nr_vqs, sizeof(*binding->run.vqs));
+	binding->plan = calloc(nr_vqs, sizeof(*binding->plan));
+	binding->configs = calloc(nr_vqs, sizeof(*binding->configs));
+	binding->states = calloc(nr_vqs, sizeof(*binding->states));
+	binding->doorbells = calloc(nr_vqs, sizeof(*binding->doorbells));
+	if (binding->run.vqs == NULL || binding->plan == NULL || binding->configs == NULL ||
+	    binding->states == NULL || binding->doorbells == NULL)
+		return -ENOMEM;
+	for (uint16_t i = 0; i < nr_vqs; i++)
+		binding->doorbells[i] = (struct vdpa_doorbell){ .dev = priv->dev, .index = i };
+	if (priv->class_cvq) {
+		struct vdpa_cvq_effects effects = {
+			.set_pairs = effect_set_pairs,
+			.command = effect_command,
+			.arg = binding,
+		};
+
+		binding->cvq = vdpa_cvq_create(&effects, priv->contract.nr_pairs);
+		if (binding->cvq == NULL)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+struct vdpa_binding *
+vdpa_binding_create(const char *name, struct vdpa_device *dev, const struct vdpa_binding_ops *ops, void *arg)
+{
+	struct vdpa_device_priv *priv = dev->priv;
+	struct vdpa_binding *binding = calloc(1, sizeof(*binding));
+	bool taken;
+
+	if (binding == NULL) {
+		vdpa_error_set(-ENOMEM, "%s: no memory", name);
+		return NULL;
+	}
+	binding->priv = priv;
+	binding->ops = ops;
+	binding->arg = arg;
+	binding->work.fn = vdpa_reconcile;
+	binding->writes_tail = &binding->writes;
+	snprintf(binding->name, sizeof(binding->name), "%s", name);
+	if (binding_alloc(binding) != 0) {
+		binding_free(binding);
+		vdpa_error_set(-ENOMEM, "%s: no memory", name);
+		return NULL;
+	}
+	pthread_mutex_lock(&priv->lock);
+	taken = priv->binding != NULL;
+	if (!taken)
+		priv->binding = binding;
+	pthread_mutex_unlock(&priv->lock);
+	if (taken) {
+		binding_free(binding);
+		vdpa_error_set(-EEXIST, "%s: device %s has a binding", name, dev->name);
+		return NULL;
+	}
+	return binding;
+}
+
+int
+vdpa_binding_destroy(struct vdpa_binding *binding)
+{
+	struct vdpa_device_priv *priv;
+	struct vdpa_config_write *write;
+	bool busy, hung;
+
+	if (binding == NULL)
+		return 0;
+	priv = binding->priv;
+	pthread_mutex_lock(&priv->lock);
+	busy = binding->session != NULL;
+	hung = priv->hung;
+	if (busy)
+		vdpa_error_set(-EBUSY, "%s: %s is attached", binding->name, binding->session->peer);
+	else if (!hung)
+		priv->binding = NULL;	/* reports find it no more */
+	pthread_mutex_unlock(&priv->lock);
+	if (busy)
+		return -EBUSY;
+	/* the pass of a session that was just closed, or of a report */
+	if (hung || vdpa_work_wait(&binding->work, RTE_MAX(DESTROY_MS, priv->info.op_deadline_ms + 500)) != 0) {
+		pthread_mutex_lock(&priv->lock);
+		priv->binding = binding;
+		pthread_mutex_unlock(&priv->lock);
+		return vdpa_error_set(-EBUSY, "%s: an operation of the device hangs", binding->name);
+	}
+	while ((write = binding->writes) != NULL) {
+		binding->writes = write->next;
+		free(write);
+	}
+	binding_free(binding);
+	return 0;
+}
+
+const char *
+vdpa_binding_name(const struct vdpa_binding *binding)
+{
+	return binding->name;
+}
+
+void
+vdpa_binding_contract(const struct vdpa_binding *binding, struct vdpa_contract *contract)
+{
+	*contract = binding->priv->contract;
+}
+
+void
+vdpa_binding_config_read(struct vdpa_binding *binding, uint32_t offset, void *data, uint32_t len_bytes)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	uint32_t size = priv->info.config_size_bytes;
+
+	memset(data, 0, len_bytes);
+	if (offset >= size)
+		return;
+	pthread_mutex_lock(&priv->lock);
+	memcpy(data, priv->config + offset, RTE_MIN(len_bytes, size - offset));
+	pthread_mutex_unlock(&priv->lock);
+}
+
+int
+vdpa_binding_config_write(struct vdpa_binding *binding, uint32_t offset, const void *data, uint32_t len_bytes)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	struct vdpa_config_write *write, *other;
+	unsigned int nr = 0;
+
+	if (priv->dev->ops->config_write == NULL)
+		return vdpa_error_set(-ENOTSUP, "%s: configuration space is read-only", binding->name);
+	if (len_bytes == 0 || offset >= priv->info.config_size_bytes ||
+	    len_bytes > priv->info.config_size_bytes - offset)
+		return vdpa_error_set(-EINVAL, "%s: write of %u bytes at %u is outside configuration space",
+				      binding->name, len_bytes, offset);
+	write = malloc(sizeof(*write) + len_bytes);
+	if (write == NULL)
+		return -ENOMEM;
+	*write = (struct vdpa_config_write){ .offset = offset, .len_bytes = len_bytes };
+	memcpy(write->data, data, len_bytes);
+	pthread_mutex_lock(&priv->lock);
+	for (other = binding->writes; other != NULL; other = other->next)
+		nr++;
+	if (nr < CONFIG_WRITES_MAX) {
+		*binding->writes_tail = write;
+		binding->writes_tail = &write->next;
+		write = NULL;
+	}
+	pthread_mutex_unlock(&priv->lock);
+	if (write != NULL) {
+		free(write);
+		return vdpa_error_set(-EBUSY, "%s: too many writes of configuration space wait", binding->name);
+	}
+	return vdpa_work_queue(&binding->work);
+}
+
+void
+vdpa_session_free(struct vdpa_session *session)
+{
+	if (session == NULL)
+		return;
+	for (uint16_t i = 0; session->vqs != NULL && i < session->binding->priv->contract.nr_vqs; i++) {
+		vdpa_fd_put(session->vqs[i].kick);
+		vdpa_fd_put(session->vqs[i].call);
+	}
+	vdpa_domain_put(session->domain);
+	free(session->vqs);
+	free(session);
+}
+
+struct vdpa_session *
+vdpa_session_open(struct vdpa_binding *binding, const char *peer)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	struct vdpa_session *session = calloc(1, sizeof(*session)), *other;
+	bool hung;
+
+	if (session != NULL) {
+		session->binding = binding;
+		session->vqs = calloc(priv->contract.nr_vqs, sizeof(*session->vqs));
+	}
+	if (session == NULL || session->vqs == NULL) {
+		vdpa_session_free(session);
+		vdpa_error_set(-ENOMEM, "%s: no memory", binding->name);
+		return NULL;
+	}
+	snprintf(session->peer, sizeof(session->peer), "%s", peer);
+	pthread_mutex_lock(&priv->lock);
+	other = binding->session;
+	hung = priv->hung;
+	if (other != NULL) {
+		vdpa_error_set(-EBUSY, "%s: %s is attached already", binding->name, other->peer);
+	} else if (hung) {
+		vdpa_error_set(-EIO, "%s: the device hangs", binding->name);
+	} else {
+		binding->session = session;
+		priv->last_error[0] = '\0';
+		priv->sessions++;
+	}
+	pthread_mutex_unlock(&priv->lock);
+	if (other != NULL || hung) {
+		vdpa_session_free(session);
+		return NULL;
+	}
+	vdpa_device_event(priv, VDPA_EVENT_ATTACHED, "attached: %s", peer);
+	return session;
+}
+
+static int
+check_vq(const struct vdpa_session *session, uint64_t features, const struct vdpa_wanted_vq *vq, uint16_t index)
+{
+	const struct vdpa_device_priv *priv = session->binding->priv;
+	bool packed = (features & BIT(VIRTIO_F_RING_PACKED)) != 0;
+
+	if (!vq->ready)
+		return 0;
+	if (vq->size == 0 || vq->size < priv->info.vq_size_min || vq->size > priv->info.vq_size_max ||
+	    (!packed && !rte_is_power_of_2(vq->size)))
+		return vdpa_error_set(-EINVAL, "%s: virtqueue %u of %u entries, the device takes %u to %u%s",
+				      session->binding->name, index, vq->size, priv->info.vq_size_min,
+				      priv->info.vq_size_max, packed ? "" : ", powers of two");
+	return 0;
+}
+
+static int
+check_wanted(const struct vdpa_session *session, const struct vdpa_wanted *wanted)
+{
+	const struct vdpa_contract *contract = &session->binding->priv->contract;
+	uint64_t unknown = wanted->features & ~contract->features;
+	int rc = 0;
+
+	if (unknown != 0)
+		return vdpa_error_set(-EINVAL, "%s: features 0x%" PRIx64 " were not offered",
+				      session->binding->name, unknown);
+	if (wanted->nr_vqs > contract->nr_vqs)
+		return vdpa_error_set(-EINVAL, "%s: %u virtqueues, the device has %u", session->binding->name,
+				      wanted->nr_vqs, contract->nr_vqs);
+	for (uint16_t i = 0; i < wanted->nr_vqs && rc == 0; i++)
+		rc = check_vq(session, wanted->features, &wanted->vqs[i], i);
+	return rc;
+}
+
+/* Descriptors of queue i that changed, duplicated; NULL and not set: keep. */
+struct new_fds {
+	struct vdpa_fd *kick, *call;
+	bool set_kick, set_call;
+};
+
+static int
+dup_fds(const struct vdpa_session *session, const struct vdpa_wanted *wanted, struct new_fds *fds)
+{
+	int rc = 0;
+
+	for (uint16_t i = 0; i < wanted->nr_vqs && rc == 0; i++) {
+		const struct vdpa_wanted_vq *vq = &wanted->vqs[i];
+
+		fds[i].set_kick = vq->kick_seq != session->vqs[i].kick_seq;
+		fds[i].set_call = vq->call_seq != session->vqs[i].call_seq;
+		if (fds[i].set_kick)
+			rc = vdpa_fd_dup(vq->kick_fd, false, &fds[i].kick);
+		if (fds[i].set_call && rc == 0)
+			rc = vdpa_fd_dup(vq->call_fd, true, &fds[i].call);
+	}
+	return rc;
+}
+
+static void
+take_vq(struct vdpa_session_vq *vq, const struct vdpa_wanted_vq *wanted, struct new_fds *fds)
+{
+	vq->ready = wanted->ready;
+	vq->size = wanted->size;
+	vq->desc_iova = wanted->desc_iova;
+	vq->driver_iova = wanted->driver_iova;
+	vq->device_iova = wanted->device_iova;
+	vq->base = wanted->base;
+	if (vq->base_seq != wanted->base_seq) {
+		vq->base_seq = wanted->base_seq;
+		vq->failed = false;
+	}
+	vq->kick_seq = wanted->kick_seq;
+	vq->call_seq = wanted->call_seq;
+	/* what was replaced stays in fds and is put there */
+	if (fds->set_kick)
+		RTE_SWAP(vq->kick, fds->kick);
+	if (fds->set_call)
+		RTE_SWAP(vq->call, fds->call);
+}
+
+int
+vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
+{
+	struct vdpa_device_priv *priv = session->binding->priv;
+	struct vdpa_domain *domain = NULL;
+	struct new_fds fds[256];
+	int rc;
+
+	rc = check_wanted(session, wanted);
+	if (rc != 0)
+		return rc;
+	memset(fds, 0, wanted->nr_vqs * sizeof(fds[0]));
+	rc = dup_fds(session, wanted, fds);
+	if (rc == 0 && wanted->regions_seq != session->regions_seq)
+		rc = vdpa_domain_create(&domain, wanted->regions, wanted->nr_regions, session->domain,
+					priv->dev);
+	if (rc == 0) {
+		pthread_mutex_lock(&priv->lock);
+		session->features = wanted->features;
+		session->driver_ok = wanted->driver_ok;
+		if (domain != NULL) {
+			RTE_SWAP(session->domain, domain);
+			session->regions_seq = wanted->regions_seq;
+		}
+		for (uint16_t i = 0; i < wanted->nr_vqs; i++)
+			take_vq(&session->vqs[i], &wanted->vqs[i], &fds[i]);
+		for (uint16_t i = wanted->nr_vqs; i < priv->contract.nr_vqs; i++)
+			session->vqs[i].ready = false;
+		session->seq++;
+		pthread_mutex_unlock(&priv->lock);
+	}
+	vdpa_domain_put(domain);
+	for (uint16_t i = 0; i < wanted->nr_vqs; i++) {
+		vdpa_fd_put(fds[i].kick);
+		vdpa_fd_put(fds[i].call);
+	}
+	return rc != 0 ? rc : vdpa_work_queue(&session->binding->work);
+}
+
+static struct timespec
+monotonic_after_ms(uint32_t ms)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	ts.tv_sec += ms / 1000;
+	ts.tv_nsec += ms % 1000 * 1000000L;
+	if (ts.tv_nsec >= 1000000000L) {
+		ts.tv_sec++;
+		ts.tv_nsec -= 1000000000L;
+	}
+	return ts;
+}
+
+/* used->idx of a split ring whose device was fenced, where completion is in order. */
+static int
+index_from_memory(struct vdpa_session *session, uint16_t index, struct vdpa_vq_state *state)
+{
+	const struct vdpa_session_vq *vq = &session->vqs[index];
+	uint16_t used;
+
+	if (!session->binding->priv->type->index_in_memory ||
+	    (session->features & BIT(VIRTIO_F_RING_PACKED)) != 0)
+		return -ENODATA;
+	if (vdpa_domain_read(session->domain, vq->device_iova + offsetof(struct vring_used, idx), &used,
+			     sizeof(used)) != 0)
+		return -ENODATA;
+	state->avail = rte_le_to_cpu_16(used);
+	state->used = state->avail;
+	return 0;
+}
+
+static int
+collect_states(struct vdpa_session *session, bool fenced, struct vdpa_vq_state *states, uint16_t nr_vqs)
+{
+	const struct vdpa_binding *binding = session->binding;
+	int rc = 0;
+
+	for (uint16_t i = 0; i < RTE_MIN(nr_vqs, binding->priv->contract.nr_vqs); i++) {
+		const struct vdpa_session_vq *vq = &session->vqs[i];
+
+		if (fenced && binding->run.session == session && binding->run.vqs[i].ready) {
+			if (index_from_memory(session, i, &states[i]) != 0)
+				rc = -ENODATA;
+		} else if (vq->base_seq != vq->base_applied || !vq->state_valid) {
+			states[i] = vq->base;
+		} else {
+			states[i] = vq->state;
+		}
+	}
+	return rc;
+}
+
+int
+vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, uint16_t nr_vqs, uint32_t deadline_ms)
+{
+	struct vdpa_binding *binding = session->binding;
+	struct vdpa_device_priv *priv = binding->priv;
+	struct timespec until;
+	bool late = false;
+	uint32_t seq;
+	int rc;
+
+	until = monotonic_after_ms(deadline_ms != 0 ? deadline_ms : RTE_MAX(STOP_MS, priv->info.op_deadline_ms));
+	pthread_mutex_lock(&priv->lock);
+	session->driver_ok = false;
+	seq = ++session->seq;
+	vdpa_work_queue(&binding->work);
+	while ((int32_t)(session->seq_done - seq) < 0 && !priv->hung && !late)
+		late = pthread_cond_timedwait(&priv->changed, &priv->lock, &until) == ETIMEDOUT;
+	if (late) {
+		pthread_mutex_unlock(&priv->lock);
+		vdpa_device_fence(priv->dev, "stop");
+		pthread_mutex_lock(&priv->lock);
+	}
+	rc = collect_states(session, priv->hung, states, nr_vqs);
+	if (rc == 0 && priv->hung)
+		rc = vdpa_error_set(-ETIMEDOUT, "%s: the device hangs and was fenced", binding->name);
+	pthread_mutex_unlock(&priv->lock);
+	return rc;
+}
+
+int
+vdpa_session_sync(struct vdpa_session *session, uint32_t deadline_ms)
+{
+	struct vdpa_device_priv *priv = session->binding->priv;
+	struct timespec until = monotonic_after_ms(deadline_ms);
+	bool late = false;
+	uint32_t seq;
+	int rc;
+
+	pthread_mutex_lock(&priv->lock);
+	seq = session->seq;
+	while ((int32_t)(session->seq_done - seq) < 0 && !priv->hung && !late)
+		late = pthread_cond_timedwait(&priv->changed, &priv->lock, &until) == ETIMEDOUT;
+	rc = late || priv->hung ? -ETIMEDOUT : session->result;
+	pthread_mutex_unlock(&priv->lock);
+	return rc;
+}
+
+void
+vdpa_session_close(struct vdpa_session *session)
+{
+	struct vdpa_binding *binding = session->binding;
+	struct vdpa_device_priv *priv = binding->priv;
+	char peer[sizeof(session->peer)];
+
+	memcpy(peer, session->peer, sizeof(peer));
+	pthread_mutex_lock(&priv->lock);
+	binding->session = NULL;
+	session->next_closed = binding->closed;
+	binding->closed = session;
+	vdpa_work_queue(&binding->work);
+	pthread_mutex_unlock(&priv->lock);
+	vdpa_device_event(priv, VDPA_EVENT_DETACHED, "detached: %s", peer);
+}
