@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#ifndef SW_NET_H
+#define SW_NET_H
+
+/**
+ * @file
+ * sw_net, the emulated virtio-net device: what its files share.
+ *
+ *	sw_net_vdpa.c	ops of the device
+ *	sw_net_mgmt.c	how devices come and go: management device, vdev driver
+ *	sw_net_args.c	keys and what they offer
+ *	sw_net_link.c	who is the peer of whom, which queues make a path
+ *	sw_net_path.c	the datapath: one burst of a transmit queue
+ *	sw_net_frame.c	a frame that is not of the common shape
+ *
+ * A flow is the path of one transmit queue to the receive queue that takes its frames: of the same
+ * device (loopback), of the other end of the link (peer), or of nobody (null, or the peer is down).
+ * It is with a worker while its transmit queue runs. A receive queue is in the flow of its source
+ * while both run; else nobody touches it.
+ *
+ * Locks: sw_net_link.lock covers which queues run and in which flow they are, for both ends. It is
+ * taken by ops and never on a worker. What a worker uses changes only by vdpa_path_run() while the
+ * flow is with a worker.
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <linux/if_ether.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+
+#include <rte_log.h>
+
+#include "vdpa_parent.h"
+#include "vring_dev.h"
+
+#define SW_NET_BIT(feature) (UINT64_C(1) << (feature))
+
+#define SW_NET_PAIRS_MAX      128 /* 256 virtqueues, none left for a control virtqueue */
+#define SW_NET_PAIRS_MAX_CTRL 127
+
+extern int sw_net_logtype;
+#define SW_NET_LOG(level, fmt, ...) \
+	rte_log(RTE_LOG_##level, sw_net_logtype, "sw_net: " fmt "\n", ##__VA_ARGS__)
+
+/*
+ * Counters of a queue. A transmit queue counts all frames taken from it, and those of them that
+ * nobody received by reason; a receive queue counts frames put into it.
+ */
+#define SW_NET_STATS(X)                                                                          \
+	X(PACKETS, "packets")                                                                    \
+	X(BYTES, "bytes")                                /* without the virtio-net header */     \
+	X(INTERRUPTS, "interrupts")                                                              \
+	X(RX_WAITS, "rx_waits")                          /* frames waited for receive buffers */ \
+	X(CSUM_DONE, "csum_done")                        /* checksums completed here */          \
+	X(DROP_HEADER, "drop_header")                    /* shorter than both headers */         \
+	X(DROP_GSO, "drop_gso")                          /* segmentation that was not agreed */  \
+	X(DROP_CSUM, "drop_csum")                        /* checksum offsets outside the frame */ \
+	X(DROP_TOO_BIG, "drop_too_big")                  /* beyond the receive buffers, or 64 KiB */ \
+	X(DROP_RX_OFF, "drop_rx_off")                    /* receive queue not started, or broken */ \
+	X(DROP_PEER_DOWN, "drop_peer_down")              /* peer missing or stopped */           \
+	X(DROP_NULL, "drop_null")                        /* backend=null */
+
+enum sw_net_stat {
+#define SW_NET_STAT_ENUM(name, text) SW_NET_##name,
+	SW_NET_STATS(SW_NET_STAT_ENUM)
+#undef SW_NET_STAT_ENUM
+	SW_NET_NR_STATS
+};
+
+enum sw_net_backend { SW_NET_LOOPBACK, SW_NET_NULL, SW_NET_PEER };
+
+/* Ops that the fault keys name. */
+#define SW_NET_FAULT_OPS(X)     \
+	X(NONE, "none")         \
+	X(START, "start")       \
+	X(STOP, "stop")         \
+	X(RESET, "reset")       \
+	X(VQ_START, "vq_start") \
+	X(VQ_STOP, "vq_stop")   \
+	X(PAIRS, "set_active_queues") \
+	X(CVQ, "cvq")           \
+	X(MEMORY, "update_memory") \
+	X(CONFIG, "config_read")
+
+enum sw_net_op {
+#define SW_NET_OP_ENUM(name, text) SW_NET_OP_##name,
+	SW_NET_FAULT_OPS(SW_NET_OP_ENUM)
+#undef SW_NET_OP_ENUM
+};
+
+/* What the keys of a device say. */
+struct sw_net_args {
+	enum sw_net_backend backend;
+	char peer[VDPA_NAME_MAX]; /* "" unless backend=peer */
+	uint8_t mac[ETH_ALEN];
+	uint16_t mtu; /* 0: not offered */
+	uint16_t nr_pairs;
+	uint64_t features; /* offered */
+	enum sw_net_op hang_op, fail_op;
+	uint32_t delay_us;
+	char workers[128]; /* vdev only; "" if not given */
+};
+
+struct sw_net_dev;
+struct sw_net_flow;
+
+/* A virtqueue. */
+struct sw_net_vq {
+	struct vring_dev ring; /* worker */
+	uint64_t stats[SW_NET_NR_STATS]; /* written by the worker, relaxed; read by anybody */
+	struct sw_net_dev *dev;
+	struct sw_net_flow *flow; /* link lock: the one it is in, NULL: none */
+	uint16_t index;
+	bool running; /* link lock */
+	int kick_fd;
+	/* set before it is in a flow, then the worker's */
+	bool active; /* its pair carries traffic */
+	bool failed; /* reported as broken: not touched any more */
+	bool mergeable, csum, guest_csum, in_order; /* agreed */
+	uint8_t hdr_bytes;
+	uint16_t offload_mask;			/* of flags and gso_type: what needs the long way */
+	struct virtio_net_hdr_v1 plain_header;	/* of a received frame without offloads */
+};
+
+/* The path of a pair's transmit queue; the worker's while with one. */
+struct sw_net_flow {
+	struct vdpa_path path; /* first */
+	struct sw_net_vq *tx;  /* NULL: nothing to do */
+	struct sw_net_vq *rx;  /* NULL: frames are counted as no_rx and dropped */
+	enum sw_net_stat no_rx;
+	bool running; /* link lock: with a worker */
+	bool armed;
+	bool blocked; /* frames wait for receive buffers */
+	uint16_t unsignalled_bursts;
+	uint16_t delayed; /* frames that may go at due_tsc */
+	uint64_t delay_tsc, due_tsc;
+};
+
+struct sw_net_link;
+
+struct sw_net_dev {
+	struct vdpa_device vdpa; /* first */
+	char name[VDPA_NAME_MAX];
+	struct sw_net_args args;
+	struct sw_net_link *link;
+	uint8_t side; /* of the link */
+	bool running;   /* link lock */
+	bool listening; /* link lock: registered, hears of the other end */
+	atomic_bool fenced;
+	/* op thread */
+	uint64_t features;	       /* agreed at the last start, as what follows */
+	const struct vring_mem *mem;
+	uint8_t mac[ETH_ALEN]; /* now; args.mac after a driver's reset */
+	bool promisc, allmulti;
+	uint16_t nr_active_pairs;
+	struct sw_net_vq *vqs;     /* 2 * args.nr_pairs */
+	struct sw_net_flow *flows; /* args.nr_pairs */
+};
+
+/* Two devices that name each other, or one alone. Counted by its ends. */
+struct sw_net_link {
+	pthread_mutex_t lock;
+	char names[2][VDPA_NAME_MAX];
+	struct sw_net_dev *ends[2]; /* list lock of sw_net_link.c and lock: NULL until it is there */
+	struct sw_net_link *next;   /* list lock */
+};
+
+static inline struct sw_net_vq *
+sw_net_rx(struct sw_net_dev *dev, uint16_t pair)
+{
+	return &dev->vqs[2 * pair];
+}
+
+static inline struct sw_net_vq *
+sw_net_tx(struct sw_net_dev *dev, uint16_t pair)
+{
+	return &dev->vqs[2 * pair + 1];
+}
+
+static inline void
+sw_net_count(struct sw_net_vq *vq, enum sw_net_stat stat, uint64_t nr)
+{
+	__atomic_store_n(&vq->stats[stat], vq->stats[stat] + nr, __ATOMIC_RELAXED);
+}
+
+/* ---- sw_net_args.c ---- */
+extern const char sw_net_keys[]; /* for people */
+/* features that a device can have, keys or not */
+uint64_t sw_net_features(uint16_t nr_pairs);
+/* vdev: key workers is known too. 0; -EINVAL with vdpa_error_text(). */
+int sw_net_args_parse(const char *name, const char *text, bool vdev, struct sw_net_args *args);
+
+/* ---- sw_net_vdpa.c ---- */
+extern const struct vdpa_device_ops sw_net_ops;
+/* End whatever runs without touching a ring again. 0; -ETIMEDOUT: a worker hangs, keep the memory. */
+int sw_net_kill(struct sw_net_dev *dev);
+
+/* ---- sw_net_link.c; the link lock is held from sw_net_flow_start() on ---- */
+/* 0; -EBUSY: another device is the peer; -EEXIST; -ENOMEM; all with vdpa_error_text(). */
+int sw_net_link_join(struct sw_net_dev *dev);
+void sw_net_link_leave(struct sw_net_dev *dev);
+/* Other end of the link that exists; the lock is held or dev alone in it. */
+struct sw_net_dev *sw_net_link_other(const struct sw_net_dev *dev);
+/* Whose frames the device receives: itself, its peer, or NULL. */
+struct sw_net_dev *sw_net_source(struct sw_net_dev *dev);
+/* Give a running transmit queue's flow to a worker. 0 or negative errno, then it is with none. */
+int sw_net_flow_start(struct sw_net_vq *tx);
+/* Take it back. 0; -ETIMEDOUT: its worker hangs. */
+int sw_net_flow_stop(struct sw_net_vq *tx);
+/* Let the flows of the device that receives from src fit to what runs now. 0, -ETIMEDOUT. */
+int sw_net_flows_connect(struct sw_net_dev *src);
+/* Run fn(arg) where vq may be touched. 0, -ETIMEDOUT. */
+int sw_net_vq_run(struct sw_net_vq *vq, void (*fn)(void *arg), void *arg);
+
+/* ---- sw_net_path.c; on the worker ---- */
+unsigned int sw_net_poll(struct vdpa_path *path);
+bool sw_net_arm(struct vdpa_path *path);
+/* Publish and signal what a burst left to do. */
+void sw_net_settle(struct sw_net_flow *flow);
+/* A queue is broken: stop using it and report it, once. why NULL: what the ring says. */
+void sw_net_vq_fail(struct sw_net_vq *vq, const char *why);
+
+/* ---- sw_net_frame.c; on the worker ---- */
+#define SW_NET_FRAME_MIN ETH_HLEN
+#define SW_NET_FRAME_MAX (65535 + ETH_HLEN + 4)
+
+/* What became of a frame, where it is not a number of receive buffers filled. */
+enum sw_net_frame_result {
+	SW_NET_FRAME_DROPPED = 0,
+	SW_NET_FRAME_WAIT = -1,	  /* not enough receive buffers */
+	SW_NET_FRAME_BAD_TX = -2, /* the sender's buffer has a part that the device writes */
+	SW_NET_FRAME_BAD_RX = -3, /* the receiver's buffer has a part that the device reads */
+};
+
+/*
+ * One frame of any shape to the first of nr receive buffers: check its header, copy, complete its
+ * checksum, set done.len. @return receive buffers filled, or a sw_net_frame_result
+ */
+int sw_net_frame(struct sw_net_vq *tx, const struct sw_net_vq *rx, const struct vring_chain *out,
+		 struct vring_chain *in, uint16_t nr);
+
+#endif /* SW_NET_H */

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_cycles.h>
+
+#include "sw_net.h"
+
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct sw_net_link *links;
+
+/* ---- who is the peer of whom ---- */
+
+static int
+link_new(const struct sw_net_dev *dev, struct sw_net_link **out)
+{
+	struct sw_net_link *link = calloc(1, sizeof(*link));
+
+	*out = link;
+	if (link == NULL)
+		return vdpa_error_set(-ENOMEM, "%s: out of memory", dev->name);
+	pthread_mutex_init(&link->lock, NULL);
+	snprintf(link->names[0], sizeof(link->names[0]), "%s", dev->name);
+	snprintf(link->names[1], sizeof(link->names[1]), "%s", dev->args.peer);
+	link->next = links;
+	links = link;
+	return 0;
+}
+
+/*
+ * The side of a link that waits for dev. -ENOENT: this link has nothing to do with it; other
+ * errors: it contradicts.
+ */
+static int
+link_match(const struct sw_net_link *link, const struct sw_net_dev *dev)
+{
+	const char *peer = dev->args.peer;
+
+	for (int side = 0; side < 2; side++) {
+		const char *here = link->names[side], *there = link->names[!side];
+
+		if (strcmp(here, dev->name) == 0 && link->ends[side] != NULL)
+			return vdpa_error_set(-EEXIST, "%s: a device of this name exists",
+					      dev->name);
+		if (strcmp(here, dev->name) == 0 && strcmp(there, peer) == 0)
+			return side;
+		if (strcmp(here, dev->name) == 0)
+			return vdpa_error_set(-EBUSY, "%s: device %s has it as its peer, so it "
+					      "needs backend=peer,peer=%s", dev->name, there, there);
+		if (peer[0] == '\0' || strcmp(here, peer) != 0)
+			continue;
+		if (there[0] == '\0')
+			return vdpa_error_set(-EBUSY, "peer=%s: expected a device with "
+					      "backend=peer,peer=%s", peer, dev->name);
+		return vdpa_error_set(-EBUSY, "peer=%s: its peer is %s already", peer, there);
+	}
+	return -ENOENT;
+}
+
+int
+sw_net_link_join(struct sw_net_dev *dev)
+{
+	struct sw_net_link *link;
+	int side = -ENOENT, rc = 0;
+
+	pthread_mutex_lock(&list_lock);
+	for (link = links; link != NULL; link = link->next) {
+		side = link_match(link, dev);
+		if (side != -ENOENT)
+			break;
+	}
+	if (side == -ENOENT) {
+		side = 0;
+		rc = link_new(dev, &link);
+	} else if (side < 0) {
+		rc = side;
+	}
+	if (rc == 0) {
+		pthread_mutex_lock(&link->lock);
+		link->ends[side] = dev;
+		pthread_mutex_unlock(&link->lock);
+		dev->link = link;
+		dev->side = side;
+	}
+	pthread_mutex_unlock(&list_lock);
+	return rc;
+}
+
+void
+sw_net_link_leave(struct sw_net_dev *dev)
+{
+	struct sw_net_link *link = dev->link, **at;
+	bool empty;
+
+	if (link == NULL)
+		return;
+	pthread_mutex_lock(&list_lock);
+	pthread_mutex_lock(&link->lock);
+	link->ends[dev->side] = NULL;
+	empty = link->ends[!dev->side] == NULL;
+	pthread_mutex_unlock(&link->lock);
+	if (empty) {
+		for (at = &links; *at != link; at = &(*at)->next)
+			;
+		*at = link->next;
+		pthread_mutex_destroy(&link->lock);
+		free(link);
+	}
+	dev->link = NULL;
+	pthread_mutex_unlock(&list_lock);
+}
+
+struct sw_net_dev *
+sw_net_link_other(const struct sw_net_dev *dev)
+{
+	return dev->link->ends[!dev->side];
+}
+
+/* Who receives the frames of src now, and what is counted where nobody does. */
+static struct sw_net_dev *
+destination(struct sw_net_dev *src, enum sw_net_stat *nobody)
+{
+	struct sw_net_dev *dst;
+
+	switch (src->args.backend) {
+	case SW_NET_LOOPBACK:
+		*nobody = SW_NET_DROP_RX_OFF;
+		return src;
+	case SW_NET_PEER:
+		dst = sw_net_link_other(src);
+		if (dst != NULL && dst->running) {
+			*nobody = SW_NET_DROP_RX_OFF;
+			return dst;
+		}
+		*nobody = SW_NET_DROP_PEER_DOWN;
+		return NULL;
+	case SW_NET_NULL:
+		break;
+	}
+	*nobody = SW_NET_DROP_NULL;
+	return NULL;
+}
+
+struct sw_net_dev *
+sw_net_source(struct sw_net_dev *dev)
+{
+	if (dev->args.backend == SW_NET_PEER)
+		return sw_net_link_other(dev);
+	return dev->args.backend == SW_NET_LOOPBACK ? dev : NULL;
+}
+
+/* ---- flows ---- */
+
+static struct sw_net_flow *
+flow_of(const struct sw_net_vq *tx)
+{
+	return &tx->dev->flows[tx->index / 2];
+}
+
+/* The receive queue that a flow is to have. */
+static struct sw_net_vq *
+flow_wanted_rx(struct sw_net_flow *flow, enum sw_net_stat *no_rx)
+{
+	struct sw_net_dev *src = flow->tx->dev;
+	struct sw_net_dev *dst = destination(src, no_rx);
+	uint16_t pair = flow->tx->index / 2;
+	struct sw_net_vq *rx;
+
+	if (dst == NULL || pair >= dst->args.nr_pairs)
+		return NULL;
+	rx = sw_net_rx(dst, pair);
+	return rx->running ? rx : NULL;
+}
+
+struct connect {
+	struct sw_net_flow *flow;
+	struct sw_net_vq *rx;
+	enum sw_net_stat no_rx;
+};
+
+/* On the worker, or with none. */
+static void
+flow_connect(void *arg)
+{
+	const struct connect *connect = arg;
+	struct sw_net_flow *flow = connect->flow;
+
+	sw_net_settle(flow);
+	flow->rx = connect->rx;
+	flow->no_rx = connect->no_rx;
+	flow->path.wake_fds[1] = flow->rx != NULL ? flow->rx->kick_fd : -1;
+	/* the queue may have been armed by whoever had it before: poll() disarms */
+	flow->armed = true;
+	flow->blocked = false;
+}
+
+static int
+flow_reconnect(struct sw_net_flow *flow)
+{
+	struct connect connect = { .flow = flow };
+	struct sw_net_vq *before = flow->rx;
+	int rc;
+
+	connect.rx = flow_wanted_rx(flow, &connect.no_rx);
+	if (connect.rx == before && connect.no_rx == flow->no_rx)
+		return 0;
+	rc = vdpa_path_run(&flow->path, flow_connect, &connect);
+	if (rc != 0)
+		return rc;
+	if (before != NULL)
+		before->flow = NULL;
+	if (connect.rx != NULL)
+		connect.rx->flow = flow;
+	return 0;
+}
+
+int
+sw_net_flows_connect(struct sw_net_dev *src)
+{
+	int rc = 0;
+
+	for (uint16_t i = 0; i < src->args.nr_pairs && rc == 0; i++)
+		if (src->flows[i].running)
+			rc = flow_reconnect(&src->flows[i]);
+	return rc;
+}
+
+int
+sw_net_flow_start(struct sw_net_vq *tx)
+{
+	struct sw_net_flow *flow = flow_of(tx);
+	struct connect connect = { .flow = flow };
+	int rc;
+
+	memset(flow, 0, sizeof(*flow));
+	flow->path.poll = sw_net_poll;
+	flow->path.arm = sw_net_arm;
+	flow->path.wake_fds[0] = tx->kick_fd;
+	flow->tx = tx;
+	flow->delay_tsc = rte_get_tsc_hz() / 1000000 * tx->dev->args.delay_us;
+	connect.rx = flow_wanted_rx(flow, &connect.no_rx);
+	flow_connect(&connect);
+	rc = vdpa_path_add(&flow->path, -1);
+	if (rc != 0) {
+		flow->tx = flow->rx = NULL;
+		return rc;
+	}
+	flow->running = true;
+	tx->flow = flow;
+	if (flow->rx != NULL)
+		flow->rx->flow = flow;
+	return 0;
+}
+
+static void
+flow_end(void *arg)
+{
+	struct sw_net_flow *flow = arg;
+
+	sw_net_settle(flow);
+	flow->tx = NULL;
+}
+
+int
+sw_net_flow_stop(struct sw_net_vq *tx)
+{
+	struct sw_net_flow *flow = flow_of(tx);
+	int rc;
+
+	if (!flow->running)
+		return 0;
+	/* the last signals belong to the worker; they also are the last look at the rings */
+	rc = vdpa_path_run(&flow->path, flow_end, flow);
+	if (rc == 0)
+		rc = vdpa_path_del(&flow->path);
+	if (rc != 0)
+		return rc;
+	flow->running = false;
+	tx->flow = NULL;
+	if (flow->rx != NULL)
+		flow->rx->flow = NULL;
+	flow->rx = NULL;
+	return 0;
+}
+
+int
+sw_net_vq_run(struct sw_net_vq *vq, void (*fn)(void *arg), void *arg)
+{
+	if (vq->flow == NULL) {
+		fn(arg);
+		return 0;
+	}
+	return vdpa_path_run(&vq->flow->path, fn, arg);
+}
