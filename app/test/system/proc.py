@@ -68,7 +68,8 @@ class Program:
     """One running program. Its standard output and error go to a file, its input is a pipe."""
 
     def __init__(self, argv: Sequence[str], log: Path, *, env: Optional[Mapping[str, str]] = None,
-                 cpus: Optional[Iterable[int]] = None, cwd: Optional[Path] = None):
+                 cpus: Optional[Iterable[int]] = None, cwd: Optional[Path] = None,
+                 pass_fds: Sequence[int] = ()):
         self.argv = [str(a) for a in argv]
         self.name = Path(self.argv[0]).name
         self.log = Path(log)
@@ -84,6 +85,7 @@ class Program:
             out.flush()
             self._popen = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=out,
                                            stderr=subprocess.STDOUT, preexec_fn=in_child, cwd=cwd,
+                                           pass_fds=pass_fds,
                                            env={**os.environ, **(env or {})})
         self.pid = self._popen.pid
 
