@@ -11,7 +11,7 @@ import mmap
 import os
 import threading
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 F_ADD_SEALS = 1033
 F_SEAL_SHRINK = 0x2
@@ -92,6 +92,10 @@ class GuestMemory:
     def use_for_alloc(self, start: int, end: int) -> None:
         """Let alloc() take addresses start .. end."""
         self._next, self._end = start, end
+
+    def free_range(self) -> Tuple[int, int]:
+        """The addresses that alloc() still has."""
+        return self._next, self._end
 
     def alloc(self, size: int, align: int = 64) -> int:
         """Guest address of size free bytes."""

@@ -8,6 +8,7 @@ connects: connect() and Listener.accept() both give a FrontEnd.
 
 import array
 import os
+import select
 import socket
 import struct
 from enum import IntEnum
@@ -292,6 +293,12 @@ class FrontEnd:
             return True
         finally:
             self.socket.settimeout(old)
+
+    def hung_up_within(self, timeout_s: float) -> bool:
+        """True if the back end closes the connection in that time; nothing is read."""
+        poll = select.poll()
+        poll.register(self.socket, 0)       # POLLHUP and POLLERR are always reported
+        return bool(poll.poll(timeout_s * 1000))
 
     # Level 2: one method a message
 

@@ -43,9 +43,13 @@ class NetDriver:
         self.rings: List = []
         self.net: List[NetPair] = []
         self._cvq = None
-        self._heap = self.mem._next
         self._notify: Dict[int, int] = {}
+        self.keep_heap()
         self._find(PciDevice(self.qtest, slot))
+
+    def keep_heap(self) -> None:
+        """Rings and buffers come from what the memory's allocator has now, after each reset."""
+        self._heap = self.mem.free_range()
 
     # PCI
 
@@ -88,7 +92,7 @@ class NetDriver:
         self.rings.clear()
         self.net.clear()
         self._cvq = None
-        self.mem.use_for_alloc(self._heap, self.mem._end)
+        self.mem.use_for_alloc(*self._heap)
 
     def negotiate(self) -> None:
         """Reset, then agree on features."""

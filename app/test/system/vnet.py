@@ -92,7 +92,7 @@ class NetPair:
         """Frames that the device has not given back yet."""
         return [frame for _, frame in self.tx.in_flight()]
 
-    def receive(self) -> List[bytes]:
+    def receive_only(self) -> List[bytes]:
         """Frames that have come, put together where they span several buffers."""
         frames: List[bytes] = []
         for used in self.rx.poll():
@@ -112,7 +112,12 @@ class NetPair:
             if not self._missing:
                 frames.append(b''.join(self._partial))
                 self._partial.clear()
-        if frames or self._rx_free:
+        return frames
+
+    def receive(self) -> List[bytes]:
+        """Frames that have come; their buffers go back into the ring."""
+        frames = self.receive_only()
+        if self._rx_free:
             self.fill_rx()
         return frames
 

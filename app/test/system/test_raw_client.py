@@ -1,0 +1,552 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The vDPA framework authors
+"""A raw vhost-user front end against the back end: good, broken and hostile ones.
+
+Each hostile test has a witness: another front end on another socket of the same process, whose
+messages must be answered within a second and whose frames must all come back.
+"""
+
+import os
+import select
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+import hostile
+from backend import KINDS
+from proc import ProgramSet, wait_until
+from raw_nic import BASIC, WANTED_PROTOCOL, EventFd, RawNic
+from traffic import Stream
+from vhost_user import (HEADER, Disconnected, Feature, FrontEnd, Listener, NoAnswer, Protocol,
+                        Request, bits, connect)
+from vnet import run_flows
+
+PACKED = bits(Feature.RING_PACKED)
+INDIRECT = bits(Feature.INDIRECT_DESC)
+EVENTS = bits(Feature.EVENT_IDX)
+IN_ORDER = bits(Feature.IN_ORDER)
+
+# Name: features, shape of transmitted buffers, further options of the NetPair.
+FORMATS = {}
+for _name, _bit in (('split', 0), ('packed', PACKED)):
+    FORMATS.update({
+        _name: (BASIC | _bit, 'direct', {}),
+        f'{_name}-chained': (BASIC | _bit, 'chained', {}),
+        f'{_name}-indirect': (BASIC | _bit | INDIRECT, 'indirect', {}),
+        f'{_name}-events': (BASIC | _bit | EVENTS, 'direct', {}),
+        f'{_name}-inorder': (BASIC | _bit | IN_ORDER, 'direct', {}),
+        f'{_name}-nomrg': (BASIC & ~bits(Feature.MRG_RXBUF) | _bit, 'direct', {}),
+        f'{_name}-jumbo': (BASIC | _bit, 'direct', {'max_frame': 9000}),
+        f'{_name}-small-buffers': (BASIC | _bit, 'chained', {'max_frame': 9000,
+                                                             'rx_buffer': 256}),
+        f'{_name}-all': (BASIC | _bit | INDIRECT | EVENTS | IN_ORDER, 'indirect', {}),
+    })
+
+
+@pytest.fixture
+def nics():
+    """Front ends of a test, closed at its end: nics(options of RawNic)."""
+    made = []
+
+    def make(**options) -> RawNic:
+        made.append(RawNic(**options))
+        return made[-1]
+    yield make
+    for nic in made:
+        nic.close()
+
+
+def run(nic, streams, frames, **options):
+    run_flows(nic.flows(streams), frames, **options)
+    for stream in streams:
+        assert stream.books().clean(), f'stream {stream.number}: {stream.books()}'
+
+
+# Good front ends
+
+@pytest.mark.parametrize('pairs', [1, 4])
+@pytest.mark.parametrize('shape', sorted(FORMATS))
+def test_traffic(make_backend, nics, is_long, shape, pairs):
+    features, buffers, options = FORMATS[shape]
+    backend = make_backend(pairs=pairs).start()
+    nic = nics(pairs=pairs, features=features, shape=buffers, **options).bring_up(backend.path)
+    assert nic.features == features, f'not offered: {features & ~nic.features:#x}'
+    largest = options.get('max_frame', 1514)
+    run(nic, [Stream(n, (60, largest)) for n in range(pairs)], 100000 if is_long else 1500)
+
+
+@pytest.mark.parametrize('size', [2, 8, 64, 1024, 32768])
+def test_ring_sizes(make_backend, nics, size):
+    backend = make_backend().start()
+    features = BASIC if size > 2 else BASIC & ~bits(Feature.MRG_RXBUF)
+    nic = nics(ring_size=size, features=features, memory_bytes=160 << 20).bring_up(backend.path)
+    run(nic, [Stream()], 600)
+
+
+def test_server_mode(make_backend, nics, folder):
+    """The back end connects to us, and again whenever the connection is lost."""
+    backend = make_backend(pairs=2, client=True)
+    listener = Listener(backend.path)
+    try:
+        backend.start()
+        for number in range(3):
+            nic = nics(pairs=2).attach(listener.accept())
+            if not backend.is_ours:
+                time.sleep(1)       # testpmd forwards nothing for who comes while it starts
+            nic.negotiate()
+            nic.agree()
+            nic.start()
+            run(nic, [Stream(n) for n in range(2)], 300)
+            nic.disconnect()
+    finally:
+        listener.close()
+
+
+@pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed'])
+def test_stop_and_go_on(make_backend, nics, packed):
+    """GET_VRING_BASE stops the device at once, and a start from there loses and repeats nothing."""
+    backend = make_backend(pairs=2).start()
+    nic = nics(pairs=2, features=BASIC | (PACKED if packed else 0)).bring_up(backend.path)
+    streams = [Stream(0), Stream(1)]
+    for _ in range(20):
+        for flow in nic.flows(streams):
+            flow.pump(flow.stream.sent() + 100)
+        bases = nic.stop()
+        before = [ring.device_index() for ring in nic.rings] if not packed else []
+        for flow in nic.flows(streams):
+            flow.pair.send([flow.stream.make() for _ in range(5)])
+        time.sleep(0.01)
+        if not packed:
+            assert [ring.device_index() for ring in nic.rings] == before, 'used after the stop'
+        for index, base in enumerate(bases):
+            nic.start_ring(index, base)
+            nic.vu.set_vring_enable(index, True)
+            nic.kicks[index].signal()
+        run(nic, streams, 100)
+
+
+@pytest.mark.parametrize('events', [False, True], ids=['flags', 'events'])
+@pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed'])
+def test_interrupts(make_backend, nics, packed, events):
+    """No interrupt where none is wanted; one where one is; none too early with event index."""
+    backend = make_backend().start()
+    features = BASIC | (PACKED if packed else 0) | (EVENTS if events else 0)
+    nic = nics(features=features).bring_up(backend.path)
+    stream, rx, call = Stream(), nic.rings[0], nic.calls[0]
+    run(nic, [stream], 50)
+    call.take(0.05)
+    run(nic, [stream], 200)
+    assert call.take(0.05) == 0, 'interrupts although none were wanted'
+    rx.want_interrupts(True)
+    run(nic, [stream], 1)
+    assert call.take(1.0) >= 1, 'no interrupt although one was wanted'
+    if events:
+        rx.want_interrupts(True, after=30)
+        rx._interrupts = False      # poll() would ask for the next one
+        call.take(0.05)
+        run(nic, [stream], 29, window=29)
+        assert call.take(0.05) == 0, 'interrupt before the wanted buffer'
+        run(nic, [stream], 1)
+        assert call.take(1.0) == 1
+
+
+def test_no_interrupt_lost_when_descriptors_change(make_backend, nics):
+    """SET_VRING_CALL in traffic: a driver that sleeps until its interrupt never sleeps for ever."""
+    backend = make_backend().start()
+    nic = nics().bring_up(backend.path)
+    stream = Stream()
+    pair, rx = nic.net[0], nic.rings[0]
+    for number in range(200):
+        rx.want_interrupts(True)
+        pair.reclaim()
+        pair.send([stream.make()])
+        fresh = EventFd()
+        nic.vu.set_vring_call(0, fresh.fd)
+        old, nic.calls[0] = nic.calls[0], fresh
+        ready = select.select([old.fd, fresh.fd], [], [], 2.0)[0]
+        assert ready, f'no interrupt in round {number}'
+        wait_until(lambda: [stream.take(f) for f in pair.receive()], 1.0, 'the frame')
+        fresh.take()
+        old.close()
+    assert stream.books().clean(), str(stream.books())
+
+
+@pytest.mark.ours
+def test_second_connection_is_refused(make_backend, nics):
+    backend = make_backend(pairs=2).start()
+    nic = nics(pairs=2).bring_up(backend.path)
+    streams = [Stream(0), Stream(1)]
+    run(nic, streams, 100)
+    for _ in range(5):
+        with connect(backend.path) as second:
+            assert second.closed_within(1.0), 'a second front end may stay'
+        run(nic, streams, 100)
+    nic.disconnect()
+    wait_until(lambda: works(backend.path), 2.0, 'the socket is free again')
+
+
+def works(path: str) -> bool:
+    """True if a new front end on this socket gets its frames back."""
+    nic = RawNic(pairs=2)
+    try:
+        nic.bring_up(path)
+        stream = Stream(9)
+        run_flows(nic.flows([stream]), 50, idle_s=1.0)
+        return stream.books().clean()
+    except (Disconnected, NoAnswer, ConnectionRefusedError):
+        return False
+    finally:
+        nic.close()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize('way', ['connection', 'killed', 'ended'])
+def test_rings_survive_the_back_end(make_backend, nics, is_long, way):
+    """The connection or the back end dies in traffic, rings stay. None lost, none changed; only what
+    was in flight may come twice."""
+    backend = make_backend(pairs=2).start()
+    nic = nics(pairs=2).bring_up(backend.path)
+    streams = [Stream(0), Stream(1)]
+    may_repeat = [set(), set()]
+    for _ in range(30 if is_long else 5):
+        end = time.monotonic() + 0.05
+        while time.monotonic() < end:
+            for flow in nic.flows(streams):
+                flow.pump(flow.stream.sent() + 64)
+        for flow in nic.flows(streams):
+            flow.pump(flow.stream.sent() + 64)
+        if way == 'killed':
+            backend.kill()
+        elif way == 'ended':
+            assert backend.stop() == 0
+        nic.disconnect()
+        if way == 'connection':
+            backend.settled_resources()
+        for pair, numbers in zip(nic.net, may_repeat):
+            pair.reclaim()
+            numbers |= {Stream.number_of(frame) for frame in pair.frames_in_flight()}
+        if way != 'connection':
+            backend.start()
+        nic.bring_up(backend.path)
+        run_flows(nic.flows(streams), 200)
+        for stream, numbers in zip(streams, may_repeat):
+            books = stream.books()
+            assert not books.lost and not books.changed and not books.foreign, str(books)
+            assert not books.reordered, str(books)
+            assert set(books.repeated) <= numbers, str(books)
+    print(f'in flight {sum(map(len, may_repeat))}, '
+          f'repeated {sum(len(s.books().repeated) for s in streams)}')
+
+
+def test_no_growth_over_200_connections(make_backend, nics, is_long):
+    """Front ends that work, that only connect, and that leave after any of their messages."""
+    backend = make_backend(pairs=2).start()
+    before = None
+    rounds = 2000 if is_long else 200
+    warm_up = 40
+    for number in range(rounds + warm_up):
+        if number == warm_up:
+            before = backend.settled_resources()
+        nic = RawNic(pairs=2)
+        try:
+            nic.connect(backend.path)
+            if number % 4:
+                nic.attach(ShortLived(nic.vu, number % 31))
+            nic.negotiate()
+            nic.agree()
+            nic.start()
+            stream = Stream()
+            run_flows(nic.flows([stream]), 20)
+            assert number % 4 or stream.books().clean(), f'round {number}: {stream.books()}'
+        except Enough:
+            pass
+        finally:
+            nic.close()
+    backend.expect_no_growth(before)
+    wait_until(lambda: works(backend.path), 2.0, 'a front end works after all that')
+
+
+class Enough(Exception):
+    """A ShortLived front end has sent all that it was to send."""
+
+
+class ShortLived(FrontEnd):
+    """Leaves after a number of messages."""
+
+    def __init__(self, other: FrontEnd, messages: int):
+        super().__init__(other.socket)
+        self.left = messages
+
+    def send_bytes(self, data, fds=()) -> None:
+        if not self.left:
+            raise Enough
+        self.left -= 1
+        super().send_bytes(data, fds)
+
+
+# Hostile front ends
+
+class Arena:
+    """A back end with two sockets: the first for the hostile front end, the second has the witness."""
+
+    def __init__(self, kind, tools):
+        self.folder = Path(tempfile.mkdtemp(prefix='vt-'))
+        self.programs = ProgramSet(self.folder)
+        self.backend = kind(self.programs, tools, self.folder, sockets=2, pairs=2).start()
+        self.witness = RawNic(pairs=2).bring_up(self.backend.paths[1])
+        self.streams = [Stream(0), Stream(1)]
+        self.check()
+        self.calm = self.backend.settled_resources()
+
+    @property
+    def target(self) -> str:
+        return self.backend.paths[0]
+
+    def answered(self) -> float:
+        """Seconds that the witness waits for an answer."""
+        start = time.monotonic()
+        self.witness.vu.get_features()
+        return time.monotonic() - start
+
+    def check(self) -> None:
+        """The back end lives, answers within a second, and loses no frame."""
+        self.backend.expect_alive()
+        slowest = self.answered()
+        run(self.witness, self.streams, 50, idle_s=1.0)
+        slowest = max(slowest, self.answered())
+        assert slowest < 1.0, f'the witness waited {slowest:.2f} s for an answer'
+
+    def check_target(self) -> None:
+        """The attacked socket takes a good front end once the hostile one has gone."""
+        wait_until(lambda: works(self.target), 3.0, 'a good front end on the attacked socket')
+
+    def close(self) -> None:
+        """End it; may be called again."""
+        self.programs.end_all()
+        self.witness.disconnect()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope='module')
+def arena_holder():
+    """One back end for all hostile tests."""
+    holder = []
+    yield holder
+    for arena in holder:
+        arena.close()
+
+
+@pytest.fixture
+def arena(request, tools, make_backend, arena_holder):
+    """The running back end; a new one after a test that failed."""
+    if not arena_holder:
+        arena_holder.append(Arena(KINDS[request.config.getoption('--backend')], tools))
+    failed_before = request.session.testsfailed
+    yield arena_holder[0]
+    if request.session.testsfailed > failed_before:
+        arena_holder.pop().close()
+
+
+def hostile_nic(arena, nics, negotiate=True, start=True, **options):
+    """A front end on the attacked socket that does not wait for acknowledgements."""
+    wait_until(lambda: works(arena.target), 3.0, 'the attacked socket is free')
+    nic = nics(pairs=2, **options)
+
+    def connected() -> bool:
+        nic.connect(arena.target)
+        return not nic.vu.hung_up_within(0.02)
+    wait_until(connected, 3.0, 'the attacked socket takes a front end')
+    if negotiate:
+        nic.negotiate()
+        nic.agree()
+    if start:
+        nic.start()
+    nic.vu.acknowledge = False
+    return nic
+
+
+def attack(arena, nic, sequence) -> None:
+    """Do it with frames on their way, look after the others, leave, look again."""
+    if nic.net:
+        for flow in nic.flows([Stream(7), Stream(8)]):
+            flow.pump(100)
+    try:
+        sequence()
+        for kick in nic.kicks:
+            kick.signal()
+    except Disconnected:
+        pass
+    arena.check()
+    time.sleep(0.02)
+    nic.disconnect()
+    arena.check()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize('data', [
+    HEADER.pack(Request.SET_FEATURES, 1, 8),
+    HEADER.pack(Request.SET_FEATURES, 1, 8)[:6],
+    HEADER.pack(Request.SET_FEATURES, 1, 8) + bytes(3),
+    HEADER.pack(Request.SET_MEM_TABLE, 1, 40) + bytes(8),
+], ids=['header', 'half-a-header', 'part-of-the-payload', 'memory-table'])
+@pytest.mark.parametrize('state', ['connected', 'running'])
+def test_message_that_never_ends(arena, nics, data, state):
+    """It loses its connection, the others are answered within a second."""
+    nic = hostile_nic(arena, nics, negotiate=state == 'running', start=state == 'running')
+    nic.vu.send_bytes(data)
+    assert arena.answered() < 1.0
+    assert nic.vu.hung_up_within(1.0), 'still connected'
+    arena.check()
+
+
+@pytest.mark.ours
+def test_front_end_that_never_reads(arena, nics):
+    """It loses its connection, the others are answered within a second."""
+    nic = hostile_nic(arena, nics)
+    nic.vu.socket.setblocking(False)
+    try:
+        for _ in range(100000):
+            nic.vu.send(Request.GET_FEATURES)
+    except (BlockingIOError, Disconnected):
+        pass
+    assert arena.answered() < 1.0
+    assert nic.vu.hung_up_within(2.0), 'still connected'
+    arena.check()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize('to', ['nothing', 'half'])
+@pytest.mark.parametrize('moment', ['in-traffic', 'before-the-rings', 'before-features'])
+def test_front_end_that_truncates_its_memory(arena, nics, moment, to):
+    """The process lives on, the others notice nothing."""
+    nic = hostile_nic(arena, nics, sealed=False, negotiate=moment != 'before-features',
+                      start=moment == 'in-traffic')
+    size = nic.ram.size // 2 if to == 'half' else 0
+
+    def shrink() -> None:
+        if moment == 'in-traffic':
+            os.ftruncate(nic.ram.fd, size)
+            return
+        nic.make_rings()
+        nic.vu.set_mem_table(nic.mem)
+        # Ring addresses lie at the start of the memory: only 'nothing' takes them away.
+        os.ftruncate(nic.ram.fd, size)
+        for index in range(4):
+            nic.vu.set_vring_num(index, nic.ring_size)
+            nic.vu.set_vring_base(index, 0)
+            nic.set_ring_addr(index)
+            nic.vu.set_vring_kick(index, nic.kicks[index].fd)
+            nic.vu.set_vring_call(index, nic.calls[index].fd)
+            nic.vu.set_vring_enable(index, True)
+        nic.set_status(15)
+    attack(arena, nic, shrink)
+    arena.check_target()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize('name', sorted(hostile.EARLY))
+def test_bad_message_at_the_start(arena, nics, name):
+    nic = hostile_nic(arena, nics, start=False)
+    attack(arena, nic, lambda: hostile.EARLY[name](nic, nic.vu))
+    arena.check_target()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize('name', sorted(hostile.RUNNING))
+@pytest.mark.parametrize('protocol', [WANTED_PROTOCOL, bits(Protocol.MQ)],
+                         ids=['status', 'plain'])
+def test_bad_message_while_running(arena, nics, name, protocol):
+    nic = hostile_nic(arena, nics, protocol=protocol)
+    attack(arena, nic, lambda: hostile.RUNNING[name](nic, nic.vu))
+    arena.check_target()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize('name', sorted(hostile.RINGS))
+def test_bad_split_ring(arena, nics, name):
+    nic = hostile_nic(arena, nics, features=BASIC | INDIRECT)
+    if nic.features & INDIRECT != INDIRECT and name.startswith('indirect'):
+        pytest.fail('INDIRECT_DESC is not offered')
+    attack(arena, nic, lambda: hostile.RINGS[name](nic))
+    arena.check_target()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize('name', sorted(hostile.PACKED_RINGS))
+def test_bad_packed_ring(arena, nics, name):
+    nic = hostile_nic(arena, nics, features=BASIC | PACKED | INDIRECT)
+    assert nic.has(Feature.RING_PACKED)
+    attack(arena, nic, lambda: hostile.spoil_packed(nic, *hostile.PACKED_RINGS[name]))
+    arena.check_target()
+
+
+@pytest.mark.ours
+def test_hostile_front_ends_left_nothing_behind(arena):
+    """Runs after the attacks above, on the back end that saw them."""
+    arena.check_target()
+    arena.backend.expect_no_growth(arena.calm, rss_kib=8192)
+    assert arena.backend.stop() == 0, 'no clean end after the attacks'
+    arena.close()
+
+
+@pytest.mark.ours
+def test_time_that_each_message_takes(make_backend, nics):
+    """From a message to the answer of the next one: how long it holds the event thread.
+
+    Nothing but a stop may wait for a device."""
+    backend = make_backend(pairs=2).start()
+    taken = {}
+    for _ in range(20):
+        nic = nics(pairs=2).connect(backend.path)
+        nic.attach(TimedFrontEnd(nic.vu, taken))
+        nic.negotiate()
+        nic.agree()
+        nic.start()
+        run(nic, [Stream(0), Stream(1)], 20)
+        nic.vu.set_mem_table(nic.mem)
+        nic.stop()
+        nic.set_status(0)
+        nic.disconnect()
+        wait_until(lambda: works(backend.path), 2.0, 'the socket is free')
+    print()
+    for request in sorted(taken):
+        times = sorted(taken[request])
+        print(f'{Request(request).name:24} median {times[len(times) // 2] * 1e6:7.0f} us, '
+              f'longest {times[-1] * 1e6:7.0f} us of {len(times)}')
+    for request, times in taken.items():
+        limit = 0.2 if request == Request.GET_VRING_BASE else 0.05
+        assert sorted(times)[len(times) // 2] < limit, Request(request).name
+
+
+class TimedFrontEnd(FrontEnd):
+    """Measures each message: until its own answer, or that of a GET_FEATURES sent behind it."""
+
+    def __init__(self, other: FrontEnd, taken: dict):
+        super().__init__(other.socket)
+        self.acknowledge = False
+        self.taken = taken
+        self._busy = False
+
+    def _measure(self, request: int, action, follow: bool):
+        if self._busy:
+            return action()
+        self._busy = True
+        try:
+            start = time.monotonic()
+            result = action()
+            if follow:
+                self.ask(Request.GET_FEATURES)
+            self.taken.setdefault(request, []).append(time.monotonic() - start)
+            return result
+        finally:
+            self._busy = False
+
+    def tell(self, request, payload=b'', fds=()) -> None:
+        self._measure(request, lambda: super(TimedFrontEnd, self).tell(request, payload, fds), True)
+
+    def ask(self, request, payload=b'', fds=()):
+        return self._measure(request,
+                             lambda: super(TimedFrontEnd, self).ask(request, payload, fds), False)
