@@ -39,5 +39,15 @@
 #define VDPA_VHOST_PROTOCOL_F_BACKEND_SEND_FD		VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD
 #endif
 
+/*
+ * What a message hook of librte_vhost is handed: the message, and at this offset its eight
+ * descriptors and their number, packed. Whoever uses it checks what is there.
+ */
+#if VDPA_DPDK_IS(25, 11)
+#define VDPA_VHOST_MESSAGE_FDS_OFFSET			1084
+#else
+#define VDPA_VHOST_MESSAGE_FDS_OFFSET			644
+#endif
+
 #endif /* VDPA_DPDK_RELEASES_ONLY */
 #endif /* VDPA_DPDK_RELEASE_H */

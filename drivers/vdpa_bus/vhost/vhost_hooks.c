@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+
+#include <rte_common.h>
+
+#include "vhost_bus.h"
+
+/*
+ * Every message passes here before and after librte_vhost handles it. Its descriptors are librte_vhost's business; where
+ * a message is refused here they must be closed here.
+ */
+struct message {
+	uint32_t request;
+	uint32_t flags;
+	uint32_t size_bytes;
+	union {
+		uint64_t u64;
+		struct {
+			uint32_t index;
+			uint32_t num;
+		} vring;
+		struct {
+			uint32_t nr_regions;
+		} memory;
+		struct {
+			uint32_t offset;
+			uint32_t size_bytes;
+		} config;
+	} payload;
+} __attribute__((packed));
+#define MESSAGE_NEED_REPLY (1u << 3)
+#define MESSAGE_FDS_MAX 8
+
+struct message_fds {
+	int fds[MESSAGE_FDS_MAX];
+	int nr;
+} __attribute__((packed));
+
+/* NULL if what lies there cannot be it: a point release that changed its layout. */
+static struct message_fds *
+message_fds(struct message *msg)
+{
+	struct message_fds *fds = (void *)((uint8_t *)msg + VDPA_VHOST_MESSAGE_FDS_OFFSET);
+	int i;
+
+	if (fds->nr < 0 || fds->nr > MESSAGE_FDS_MAX)
+		return NULL;
+	for (i = fds->nr; i < MESSAGE_FDS_MAX; i++)
+		if (fds->fds[i] != -1)
+			return NULL;
+	return fds;
+}
+
+static void
+close_fds(struct message *msg)
+{
+	struct message_fds *fds = message_fds(msg);
+	int i;
+
+	for (i = 0; fds != NULL && i < fds->nr; i++)
+		if (fds->fds[i] >= 0)
+			close(fds->fds[i]);
+	if (fds != NULL)
+		fds->nr = 0;
+}
+
+/* Ends the connection. With NEED_REPLY set librte_vhost would acknowledge instead, and go on. */
+static enum rte_vhost_msg_result
+end(struct message *msg)
+{
+	close_fds(msg);
+	msg->flags &= ~MESSAGE_NEED_REPLY;
+	return RTE_VHOST_MSG_RESULT_ERR;
+}
+
+static enum rte_vhost_msg_result
+reply_u64(struct message *msg, uint64_t value)
+{
+	close_fds(msg);
+	msg->payload.u64 = value;
+	msg->size_bytes = sizeof(value);
+	return RTE_VHOST_MSG_RESULT_REPLY;
+}
+
+/* What belongs to features and protocol features that we do not offer; librte_vhost checks nothing of that. */
+static bool
+expected(uint32_t request)
+{
+	switch (request) {
+	case VHOST_MSG_GET_FEATURES:
+	case VHOST_MSG_SET_FEATURES:
+	case VHOST_MSG_SET_OWNER:
+	case VHOST_MSG_RESET_OWNER:
+	case VHOST_MSG_SET_MEM_TABLE:
+	case VHOST_MSG_SET_VRING_NUM:
+	case VHOST_MSG_SET_VRING_ADDR:
+	case VHOST_MSG_SET_VRING_BASE:
+	case VHOST_MSG_GET_VRING_BASE:
+	case VHOST_MSG_SET_VRING_KICK:
+	case VHOST_MSG_SET_VRING_CALL:
+	case VHOST_MSG_SET_VRING_ERR:
+	case VHOST_MSG_GET_PROTOCOL_FEATURES:
+	case VHOST_MSG_SET_PROTOCOL_FEATURES:
+	case VHOST_MSG_GET_QUEUE_NUM:
+	case VHOST_MSG_SET_VRING_ENABLE:
+	case VHOST_MSG_SET_BACKEND_REQ_FD:
+	case VHOST_MSG_GET_CONFIG:
+	case VHOST_MSG_SET_CONFIG:
+	case VHOST_MSG_SET_STATUS:
+	case VHOST_MSG_GET_STATUS:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The ring that a message is about, or UINT16_MAX. */
+static uint16_t
+ring_of(const struct message *msg)
+{
+	switch (msg->request) {
+	case VHOST_MSG_SET_VRING_KICK:
+	case VHOST_MSG_SET_VRING_CALL:
+	case VHOST_MSG_SET_VRING_ERR:
+		return msg->payload.u64 & 0xff;
+	case VHOST_MSG_SET_VRING_NUM:
+	case VHOST_MSG_SET_VRING_ADDR:
+	case VHOST_MSG_SET_VRING_BASE:
+	case VHOST_MSG_GET_VRING_BASE:
+	case VHOST_MSG_SET_VRING_ENABLE:
+		return RTE_MIN(msg->payload.vring.index, (uint32_t)UINT16_MAX);
+	default:
+		return UINT16_MAX;
+	}
+}
+
+static uint64_t
+offered(const struct vhost_conn *conn)
+{
+	const struct vdpa_contract *contract = &conn->binding->contract;
+
+	return vdpa_vhost_features(contract->features, contract->virtio_id, true);
+}
+
+/* On our sockets the agreed word is kept here; librte_vhost gets those bits of it that it knows. */
+static enum rte_vhost_msg_result
+pre_set_features(struct vhost_conn *conn, struct message *msg)
+{
+	uint64_t features = msg->payload.u64;
+	uint64_t unknown = features & ~(offered(conn) | VHOST_F_PROTOCOL_FEATURES);
+	char why[64];
+
+	if (unknown != 0) {
+		snprintf(why, sizeof(why), "it sets features 0x%" PRIx64 ", never offered", unknown);
+		vdpa_vhost_session_fail(conn, why);
+		return end(msg);
+	}
+	conn->features_pending = features & ~VHOST_F_PROTOCOL_FEATURES;
+	msg->payload.u64 = features & conn->binding->socket_known;
+	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+}
+
+static enum rte_vhost_msg_result
+pre_set_mem_table(struct vhost_conn *conn, struct message *msg)
+{
+	struct message_fds *fds = message_fds(msg);
+
+	if (msg->payload.memory.nr_regions > VHOST_REGIONS_MAX) {
+		vdpa_vhost_session_fail(conn, "its memory has more than 8 regions");
+		return end(msg);
+	}
+	if (fds != NULL && (uint32_t)fds->nr != msg->payload.memory.nr_regions) {
+		vdpa_vhost_session_fail(conn, "its memory is not shared: regions have no descriptor");
+		return end(msg);
+	}
+	/* It may unmap: an address there must not be taken for a guarded one any more. */
+	conn->memory_pending = true;
+	vdpa_vhost_memory_unguard(&conn->memory);
+	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+}
+
+/* A copy of the channel's descriptor; librte_vhost keeps the other. */
+static void
+pre_set_channel(struct vhost_conn *conn, struct message *msg)
+{
+	struct message_fds *fds = message_fds(msg);
+	struct stat st;
+
+	if (fds == NULL) {
+		VHOST_LOG_LIMITED(WARNING, "%s: this librte_vhost is not known, changes of configuration "
+			"space are not told", conn->binding->name);
+		return;
+	}
+	if (fds->nr == 1 && fstat(fds->fds[0], &st) == 0 && S_ISSOCK(st.st_mode))
+		vdpa_vhost_channel_set(conn->binding, fcntl(fds->fds[0], F_DUPFD_CLOEXEC, 0));
+}
+
+static enum rte_vhost_msg_result
+pre_own(struct vhost_conn *conn, struct message *msg)
+{
+	if (!vdpa_vhost_peer_reads(conn->fd)) {
+		vdpa_vhost_session_fail(conn, "it does not read its replies");
+		return end(msg);
+	}
+	if (!expected(msg->request)) {
+		VHOST_LOG_LIMITED(ERR, "%s: %s sent message %u, which belongs to a feature that was never "
+			"offered", conn->binding->name, conn->peer, msg->request);
+		close_fds(msg);
+		return RTE_VHOST_MSG_RESULT_ERR;
+	}
+	if (vdpa_vhost_session_attach(conn) < 0)
+		return end(msg);
+	switch (msg->request) {
+	case VHOST_MSG_GET_FEATURES:
+		return reply_u64(msg, offered(conn) | VHOST_F_PROTOCOL_FEATURES);
+	case VHOST_MSG_SET_FEATURES:
+		return pre_set_features(conn, msg);
+	case VHOST_MSG_SET_BACKEND_REQ_FD:
+		if (conn->session != NULL)
+			pre_set_channel(conn, msg);
+		break;
+	default:
+		break;
+	}
+	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+}
+
+static enum rte_vhost_msg_result
+pre_locked(struct vhost_conn *conn, struct message *msg)
+{
+	enum rte_vhost_msg_result result;
+
+	vdpa_vhost_session_settle(conn);
+	if (!conn->closing && conn->memory_pending)
+		vdpa_vhost_session_fail(conn, "its memory could not be mapped");
+	if (conn->closing)
+		return end(msg);
+	if (conn->own) {
+		result = pre_own(conn, msg);
+		if (result != RTE_VHOST_MSG_RESULT_NOT_HANDLED)
+			return result;
+	}
+	switch (msg->request) {
+	case VHOST_MSG_SET_MEM_TABLE:
+		return pre_set_mem_table(conn, msg);
+	case VHOST_MSG_GET_VRING_BASE:
+		/* All rings at the first of these messages; librte_vhost then answers each. */
+		return vdpa_vhost_session_stop(conn) < 0 ? end(msg) : RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+	case VHOST_MSG_GET_CONFIG:
+		conn->config_offset = msg->payload.config.offset;
+		break;
+	default:
+		break;
+	}
+	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+}
+
+/* A stock program's connection that went through RESET_OWNER is new again, its hooks are still there. */
+static struct vhost_conn *
+conn_find(int vid)
+{
+	struct vhost_conn *conn = vdpa_vhost_conn_get(vid);
+
+	return conn != NULL ? conn : vdpa_vhost_conn_create(vid, false);
+}
+
+static enum rte_vhost_msg_result
+pre(int vid, void *context)
+{
+	struct vhost_conn *conn = conn_find(vid);
+	struct message *msg = context;
+	enum rte_vhost_msg_result result;
+
+	if (conn == NULL)
+		return end(msg);
+	pthread_mutex_lock(&conn->lock);
+	conn->request = msg->request;
+	conn->request_vq = ring_of(msg);
+	conn->request_began_ns = vdpa_vhost_now_ns();
+	result = pre_locked(conn, msg);
+	/* The post hook does not run then. */
+	if (result == RTE_VHOST_MSG_RESULT_ERR)
+		vdpa_vhost_messages_note(conn->request, conn->request_began_ns, false);
+	pthread_mutex_unlock(&conn->lock);
+	vdpa_vhost_conn_put(conn);
+	return result;
+}
+
+/* Taken over without a stop, and before librte_vhost acknowledges it. */
+static int
+post_set_mem_table(struct vhost_conn *conn)
+{
+	conn->memory_pending = false;
+	if (vdpa_vhost_session_memory(conn) < 0) {
+		vdpa_vhost_session_fail(conn, "its memory table is not usable");
+		return -EINVAL;
+	}
+	return vdpa_vhost_session_commit(conn);
+}
+
+static void
+post_ring(struct vhost_conn *conn, const struct message *msg)
+{
+	struct vdpa_wanted_vq *wanted;
+	struct vhost_vq *vq;
+
+	if (conn->request_vq >= conn->nr_vqs)
+		return;
+	vq = &conn->vqs[conn->request_vq];
+	wanted = &conn->wanted[conn->request_vq];
+	switch (conn->request) {
+	case VHOST_MSG_SET_VRING_BASE:
+		/* Packed: 16 bits, nothing is in flight; as librte_vhost reads it. */
+		wanted->base.avail = msg->payload.vring.num;
+		wanted->base.used = wanted->base.avail;
+		wanted->base_seq++;
+		break;
+	case VHOST_MSG_SET_VRING_KICK:
+		wanted->kick_seq++;
+		break;
+	case VHOST_MSG_SET_VRING_CALL:
+		wanted->call_seq++;
+		break;
+	case VHOST_MSG_SET_VRING_NUM:
+	case VHOST_MSG_SET_VRING_ADDR:
+		break;
+	default:
+		return;
+	}
+	vq->dirty = true;
+	conn->changed = true;
+}
+
+/* librte_vhost configures a block device at SET_VRING_CALL of its last ring only, and forgets it everywhere else. */
+static int
+post_block(struct vhost_conn *conn)
+{
+	if (conn->request == VHOST_MSG_SET_STATUS && !conn->configured && conn->session != NULL &&
+			(conn->status & VIRTIO_CONFIG_S_DRIVER_OK) != 0) {
+		conn->configured = true;
+		vdpa_vhost_session_all_dirty(conn);
+	}
+	return vdpa_vhost_session_commit(conn);
+}
+
+static int
+post_locked(struct vhost_conn *conn, const struct message *msg)
+{
+	int ret = 0;
+
+	switch (conn->request) {
+	case VHOST_MSG_SET_FEATURES:
+		if (!conn->own)
+			break;	/* the op took them */
+		conn->changed |= conn->features != conn->features_pending;
+		conn->features = conn->features_pending;
+		break;
+	case VHOST_MSG_SET_MEM_TABLE:
+		ret = post_set_mem_table(conn);
+		break;
+	case VHOST_MSG_SET_STATUS:
+		conn->status = msg->payload.u64;
+		break;
+	default:
+		post_ring(conn, msg);
+		break;
+	}
+	if (ret == 0 && conn->binding->contract.virtio_id == VIRTIO_ID_BLOCK)
+		ret = post_block(conn);
+	if (atomic_load_explicit(&conn->memory_lost, memory_order_relaxed)) {
+		vdpa_vhost_session_fail(conn, "it took its memory away");
+		ret = -EFAULT;
+	}
+	return ret;
+}
+
+static enum rte_vhost_msg_result
+post(int vid, void *context)
+{
+	struct vhost_conn *conn = vdpa_vhost_conn_get(vid);
+	struct message *msg = context;
+	int ret;
+
+	if (conn == NULL)
+		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+	pthread_mutex_lock(&conn->lock);
+	ret = conn->closing ? -ESHUTDOWN : post_locked(conn, msg);
+	vdpa_vhost_messages_note(conn->request, conn->request_began_ns, false);
+	pthread_mutex_unlock(&conn->lock);
+	vdpa_vhost_conn_put(conn);
+	if (ret == 0)
+		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+	msg->flags &= ~MESSAGE_NEED_REPLY;
+	return RTE_VHOST_MSG_RESULT_ERR;
+}
+
+int
+vdpa_vhost_hooks_register(int vid)
+{
+	static const struct rte_vhost_user_extern_ops hooks = {
+		.pre_msg_handle = pre,
+		.post_msg_handle = post,
+	};
+
+	return rte_vhost_extern_callback_register(vid, &hooks, NULL) < 0 ? -EIO : 0;
+}
