@@ -21,8 +21,8 @@ TEXT
 missing() {
 	local package
 	for package in $(packages host); do
-		dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
-			echo "$package"
+		dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null |
+			grep -qx installed || echo "$package"
 	done
 }
 
@@ -37,8 +37,8 @@ install_missing() {
 		printf '#!/bin/sh\nexit 101\n' > $policy
 		chmod 755 $policy
 	fi
-	if ! { apt-get -q update && DEBIAN_FRONTEND=noninteractive \
-		apt-get -q -y --no-install-recommends install "$@"; } > "$log" 2>&1 < /dev/null; then
+	if ! { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y \
+		--no-install-recommends install "$@"; } > "$log" 2>&1 < /dev/null; then
 		tail -n 30 "$log" >&2
 		die "apt-get failed, its output is in $log"
 	fi

@@ -46,7 +46,8 @@ check_cache() {
 	dir=$cache_dir
 	while :; do
 		[ $(($(stat -c 0%a "$dir") & 2)) = 0 ] ||
-			die "VDPA_CACHE=$cache_dir: anybody can write to $dir, DPDK would load nothing there"
+			die "VDPA_CACHE=$cache_dir: anybody can write to $dir, and DPDK loads" \
+				"nothing below such a folder"
 		[ "$dir" != / ] || break
 		dir=$(dirname "$dir")
 	done
@@ -62,7 +63,8 @@ install_suite() {
 	say "installing $suite, which takes a minute or two (log: $log)"
 	# shellcheck disable=SC2016 # $1 in hooks is expanded by mmdebstrap's shell
 	# A mirror may serve a testing suite whose Release file has expired; it is still verified.
-	unshare --mount --propagation private mmdebstrap --mode=root --variant=apt --architectures=amd64 --keyring=$keyring \
+	unshare --mount --propagation private mmdebstrap --mode=root --variant=apt \
+		--architectures=amd64 --keyring=$keyring \
 		--aptopt='Acquire::Check-Valid-Until "false"' \
 		--aptopt='Acquire::Languages "none"' \
 		--aptopt='APT::Install-Recommends "false"' \

@@ -77,11 +77,11 @@ def dpdk_includes(named):
     """Include options for DPDK's own headers."""
     if named and all((Path(named) / header).is_file() for header in HEADERS):
         return ["-I", named], named
-    found = subprocess.run(
-        [ROOT / "devtools" / "dpdk_source.sh"], stdout=subprocess.PIPE, text=True, check=False
-    )
+    tool = ROOT / "devtools" / "dpdk_source.sh"
+    found = subprocess.run([tool], capture_output=True, text=True, check=False)
     if found.returncode != 0:
-        print("no DPDK driver-side headers to compare with: skipped")
+        reason = found.stderr.strip().replace("\n", ", ")
+        print(f"no driver-side headers of this DPDK to compare with: {reason}")
         sys.exit(77)
     folder = Path(found.stdout.strip())
     return [arg for sub in SOURCE_FOLDERS for arg in ("-I", folder / sub)], folder

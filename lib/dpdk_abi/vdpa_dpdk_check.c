@@ -17,8 +17,8 @@ vdpa_dpdk_check(unsigned int year, unsigned int month)
 {
 	unsigned int run_year, run_month;
 
-	if (sscanf(rte_version(), "DPDK %2u.%2u", &run_year, &run_month) == 2 &&
-			run_year == year && run_month == month)
+	if (sscanf(rte_version(), "DPDK %2u.%2u", &run_year, &run_month) == 2 && run_year == year &&
+		run_month == month)
 		return 0;
 	rte_log(RTE_LOG_ERR, vdpa_dpdk_abi_logtype,
 		"VDPA: built for DPDK %02u.%02u, running with %s: nothing is registered\n", year,

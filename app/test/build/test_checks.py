@@ -128,7 +128,7 @@ def fake_library(tmp_path):
 
 def importer(folder, libdir, symbol):
     return compile_shared(folder, "importer",
-                          f"void {symbol}(void);\nvoid use(void);\nvoid use(void) {{ {symbol}(); }}\n",
+                          f"void {symbol}(void);\nvoid f(void);\nvoid f(void) {{ {symbol}(); }}\n",
                           "-L", libdir, "-l:librte_fake.so")
 
 

@@ -1,0 +1,236 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The vDPA framework authors
+
+# shellcheck disable=SC2317 # functions that trap or run() call
+
+set -euo pipefail
+# shellcheck source=devtools/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+usage() {
+	cat <<TEXT
+Usage: ${0##*/} [OPTION...] [-- PYTEST_ARGUMENT...]
+
+Installs what is missing, builds, and runs the tests. Trees are build-test-RELEASE*/ in the
+checkout; what each step printed is in their folder results/.
+
+  --all-releases   also on Debian 13 and Debian testing (devtools/distro.sh), one after the other
+  --release NAME   only on this release: trixie, forky, or this machine's own
+  --only STEPS     only these steps, separated by commas (see below); "build" is always done
+  --long           the large counts, hours instead of minutes
+  --verbose        show what the steps print while they run
+  --help           show this text
+
+Everything after -- goes to pytest in the steps tools and system: -k NAME, -x, a file.
+
+Steps: build     the tree, warnings are errors
+       unit      unit tests and the checks of what was built (meson test)
+       tools     tests of the build's own tools (app/test/build)
+       system    tests against stock programs (app/test/system)
+     and on this machine's own release alone:
+       lint      devtools/lint.sh
+       asan      unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+       tsan      unit tests under ThreadSanitizer
+       clang     the tree, built by clang, and its unit tests
+       headers   the tree, built with DPDK's own driver-side headers, and its unit tests
+
+The last line is "N passed, N failed, N skipped". Exit code: 0 nothing failed, 1 something did,
+2 wrong usage, 130 or 143 interrupted.
+TEXT
+}
+
+host_release() { sed -n 's/^VERSION_CODENAME=//p' /etc/os-release; }
+
+wanted() { case ,${only:-$1}, in *,"$1",*) return 0 ;; *) return 1 ;; esac; }
+
+# Ends the running step: first as a person would, so that tests tidy up.
+interrupted() {
+	trap '' INT TERM
+	local signal
+	if [ -n "$child" ]; then
+		for signal in INT TERM KILL; do
+			kill "-$signal" -- "-$child" 2>/dev/null || break
+			timeout 20 tail --pid="$child" -f /dev/null || true
+		done
+	fi
+	say "interrupted"
+	exit "$1"
+}
+child=
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM
+
+# Runs a command in a process group of its own, so that it and all below can be ended.
+run() {
+	local rc=0
+	set -m
+	"$@" < /dev/null 8>&- &
+	child=$!
+	set +m
+	wait $child || rc=$?
+	child=
+	return $rc
+}
+
+# step TREE NAME COMMAND...: runs it, keeps its output and its exit code in the tree's results.
+step() {
+	local results=$1/results name=$2 start=$SECONDS rc=0 outcome
+	shift 2
+	mkdir -p "$results"
+	if [ $verbose = yes ]; then
+		run "$@" > >(tee "$results/$name.log") 2>&1 || rc=$?
+	else
+		run "$@" > "$results/$name.log" 2>&1 || rc=$?
+	fi
+	echo "$rc $((SECONDS - start))" > "$results/$name.status"
+	if [ $rc = 0 ]; then outcome=ok; else outcome="exit code $rc"; fi
+	say "$release: $name: $outcome, $((SECONDS - start)) s"
+	return $rc
+}
+
+configure_and_build() {
+	local tree=$1
+	shift
+	if [ -e "$tree/build.ninja" ]; then
+		meson setup --reconfigure -Dwerror=true "$@" "$tree" "$root_dir" || return
+	else
+		meson setup -Dwerror=true "$@" "$tree" "$root_dir" || return
+	fi
+	nice ninja -C "$tree"
+}
+
+# build TREE NAME MESON_OPTION...
+build() {
+	local tree=$1 name=$2
+	shift 2
+	step "$tree" "$name" configure_and_build "$tree" "$@"
+}
+
+# unit TREE NAME ARGUMENT...: meson's tests, their log moved to the results.
+unit() {
+	local tree=$1 name=$2 rc=0
+	shift 2
+	rm -f "$tree/meson-logs/testlog.json"
+	step "$tree" "$name" nice meson test -C "$tree" --no-rebuild "$@" || rc=$?
+	[ ! -e "$tree/meson-logs/testlog.json" ] ||
+		mv "$tree/meson-logs/testlog.json" "$tree/results/$name.json"
+	return $rc
+}
+
+# pytest TREE NAME ARGUMENT...
+pytest() {
+	local tree=$1 name=$2
+	shift 2
+	step "$tree" "$name" nice /usr/bin/python3 -B -m pytest -p no:cacheprovider -v -ra \
+		--junitxml="$tree/results/$name.xml" "$@" "${pytest_args[@]}"
+}
+
+# What runs on every release.
+test_release() {
+	local system_args=(--builddir "$tree")
+	[ $long = no ] || system_args+=(--long)
+	build "$tree" build || return
+	if wanted unit; then unit "$tree" unit || true; fi
+	if wanted tools; then pytest "$tree" tools "$root_dir/app/test/build" || true; fi
+	if wanted system; then
+		pytest "$tree" system "$root_dir/app/test/system" "${system_args[@]}" || true
+	fi
+}
+
+# What runs on this machine's own release alone.
+test_host() {
+	local headers
+	if wanted lint; then step "$tree" lint devtools/lint.sh || true; fi
+	if wanted asan && build "$tree-asan" build -Db_sanitize=address,undefined; then
+		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+			unit "$tree-asan" unit --suite unit || true
+	fi
+	# It warns of fences, which it does not model, and its shadow memory does not fit where the
+	# kernel randomises much.
+	if wanted tsan && build "$tree-tsan" build -Db_sanitize=thread \
+		-Dc_args=-Wno-tsan; then
+		TSAN_OPTIONS=halt_on_error=1 unit "$tree-tsan" unit --suite unit \
+			--wrapper 'setarch -R' || true
+	fi
+	if wanted clang && CC=clang CXX=clang++ build "$tree-clang" build; then
+		unit "$tree-clang" unit || true
+	fi
+	if wanted headers; then
+		mkdir -p "$tree-headers/results"
+		if headers=$(devtools/dpdk_source.sh 2> "$tree-headers/results/reason"); then
+			if build "$tree-headers" build "-Ddpdk_source=$headers"; then
+				unit "$tree-headers" unit || true
+			fi
+		else
+			mv "$tree-headers/results/reason" "$tree-headers/results/headers.skipped"
+		fi
+	fi
+}
+
+all_releases=no
+long=no
+verbose=no
+only=
+release=
+inside=no
+pytest_args=()
+while [ $# -gt 0 ]; do
+	case $1 in
+	--all-releases) all_releases=yes ;;
+	--release) release=${2:?--release wants a name}; shift ;;
+	--only) only=${2:?--only wants steps}; shift ;;
+	--long) long=yes ;;
+	--verbose) verbose=yes ;;
+	--inside) inside=yes ;;
+	--help | -h) usage; exit 0 ;;
+	--) shift; pytest_args=("$@"); break ;;
+	*) usage >&2; exit 2 ;;
+	esac
+	shift
+done
+cd "$root_dir"
+[ $long = no ] || export VDPA_TEST_LONG=1
+export PYTHONDONTWRITEBYTECODE=1
+
+if [ $inside = yes ]; then
+	release=$(host_release)
+	tree=$root_dir/build-test-$release
+	test_release
+	exit 0
+fi
+
+devtools/deps.sh
+host=$(host_release)
+if [ $all_releases = yes ]; then
+	releases=("$host")
+	for name in trixie forky; do
+		[ $name = "$host" ] || releases+=("$name")
+	done
+else
+	releases=("${release:-$host}")
+fi
+exec 8< "$root_dir"
+flock -n 8 || { say "waiting for another ${0##*/} in this checkout"; flock 8; }
+
+trees=()
+for release in "${releases[@]}"; do
+	tree=$root_dir/build-test-$release
+	rm -rf "$tree"*/results
+	if [ "$release" = "$host" ]; then
+		test_release || true
+		test_host
+	else
+		again=(--inside)
+		[ -z "$only" ] || again+=(--only "$only")
+		[ $long = no ] || again+=(--long)
+		[ $verbose = no ] || again+=(--verbose)
+		[ ${#pytest_args[@]} = 0 ] || again+=(-- "${pytest_args[@]}")
+		run devtools/distro.sh "$release" devtools/test.sh "${again[@]}" ||
+			step "$tree" distro false || true
+	fi
+	trees+=("$tree" "$tree"-*)
+done
+rc=0
+/usr/bin/python3 -B devtools/test_summary.py "${trees[@]}" || rc=$?
+exit $rc

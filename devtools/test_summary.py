@@ -1,0 +1,162 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The vDPA framework authors
+"""Sums up what devtools/test.sh ran: a table, skips with their reasons, logs of what failed.
+
+usage: test_summary.py TREE...
+
+Each tree's folder results/ has, per step, NAME.status (exit code and seconds), NAME.log, and
+where tests were counted NAME.json (meson) or NAME.xml (pytest). NAME.skipped holds the reason why
+a step could not run. Exit code: 0 nothing failed, 1 something did, or nothing ran.
+"""
+
+import json
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TAIL_LINES = 60
+CMOCKA_LINE = re.compile(r"\[\s*(OK|FAILED|SKIPPED)\s*\] (.*)")
+MESON_PASSED = ("OK", "EXPECTEDFAIL")
+
+
+@dataclass
+class Step:
+    """What came of one step of one tree."""
+
+    tree: str
+    name: str
+    seconds: int = 0
+    passed: int = 0
+    failed: list = field(default_factory=list)  # (name, log)
+    skipped: list = field(default_factory=list)  # (name, reason)
+
+
+def tail(text):
+    """The end of a log."""
+    return "\n".join(text.rstrip().splitlines()[-TAIL_LINES:])
+
+
+def last_line(text):
+    """The last line that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"
+
+
+def cmocka_cases(output):
+    """(name, result, line before) of each test function in a cmocka program's output, once."""
+    cases, before = {}, "no reason given"
+    for line in output.splitlines():
+        found = CMOCKA_LINE.search(line)
+        if found and not re.match(r"\d+ test\(s\)", found.group(2)):
+            cases.setdefault(found.group(2).strip(), (found.group(1), before))
+        elif line.strip() and not line.startswith("["):
+            before = line.strip()
+    return cases
+
+
+def add_meson(step, path):
+    """Counts a meson test log: the functions of cmocka programs, else one a program."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        test = json.loads(line)
+        name = test["name"].split(" / ")[-1].split(":")[-1]
+        output = test.get("stdout", "") + "\n" + test.get("stderr", "")
+        cases = cmocka_cases(output)
+        failures = [case for case, (result, _) in cases.items() if result == "FAILED"]
+        step.passed += sum(result == "OK" for result, _ in cases.values())
+        step.skipped += [(f"{name}: {case}", reason) for case, (result, reason) in cases.items()
+                         if result == "SKIPPED"]
+        if test["result"] == "SKIP" and not cases:
+            step.skipped.append((name, last_line(test.get("stdout", "") or output)))
+        elif test["result"] in MESON_PASSED and not cases:
+            step.passed += 1
+        elif test["result"] not in MESON_PASSED + ("SKIP",):
+            log = f"{test['result']}\n{tail(output)}"
+            step.failed += [(f"{name}: {case}", log if case == failures[0] else "see above")
+                            for case in failures] or [(name, log)]
+
+
+def add_pytest(step, path):
+    """Counts a pytest report."""
+    for case in ElementTree.parse(path).iter("testcase"):
+        name = f"{case.get('classname', '').split('.')[-1]}::{case.get('name')}"
+        faults = [*case.findall("failure"), *case.findall("error")]
+        skip = case.find("skipped")
+        if faults:
+            logs = [fault.text or fault.get("message", "") for fault in faults]
+            logs += [case.findtext(output) or "" for output in ("system-out", "system-err")]
+            step.failed.append((name, tail("\n".join(logs))))
+        elif skip is not None:
+            step.skipped.append((name, skip.get("message", "no reason given")))
+        else:
+            step.passed += 1
+
+
+def steps_of(tree):
+    """The steps of a tree, in the order in which they ended."""
+    results = tree / "results"
+    if not results.is_dir():
+        return
+    for path in sorted(results.glob("*.status"), key=lambda p: p.stat().st_mtime_ns):
+        code, seconds = map(int, path.read_text().split())
+        step = Step(tree.name.removeprefix("build-test-"), path.stem, seconds)
+        counted = True
+        if path.with_suffix(".json").is_file():
+            add_meson(step, path.with_suffix(".json"))
+        elif path.with_suffix(".xml").is_file():
+            add_pytest(step, path.with_suffix(".xml"))
+        else:
+            counted = False
+            step.passed += code == 0
+        # Whatever ended badly and told nobody why is a failure too.
+        if code != 0 and not step.failed:
+            log = path.with_suffix(".log")
+            text = log.read_text(errors="replace") if log.is_file() else ""
+            step.failed.append((f"{path.stem}, exit code {code}", tail(text)))
+        if counted and not (step.passed or step.failed or step.skipped):
+            step.failed.append((path.stem, "ran no test"))
+        yield step
+    for path in sorted(results.glob("*.skipped")):
+        step = Step(tree.name.removeprefix("build-test-"), path.stem)
+        step.skipped.append((path.stem, last_line(path.read_text())))
+        yield step
+
+
+def print_details(steps):
+    """Skips, each reason once, and the logs of what failed."""
+    reasons = Counter((step.tree, step.name, reason) for step in steps
+                      for _, reason in step.skipped)
+    if reasons:
+        print("\nSkipped:")
+    for (tree, name, reason), number in reasons.items():
+        print(f"  {tree} {name}: {f'{number} times: ' if number > 1 else ''}{reason}")
+    for step in steps:
+        for name, log in step.failed:
+            print(f"\n==== FAILED {step.tree} {step.name}: {name}\n{log}")
+    if any(step.failed for step in steps):
+        print("\nFailed:")
+    for step in steps:
+        for name, _ in step.failed:
+            print(f"  {step.tree} {step.name}: {name}")
+
+
+def main():
+    """See the top of the file."""
+    steps = [step for tree in map(Path, sys.argv[1:]) for step in steps_of(tree)]
+    print_details(steps)
+    print(f"\n{'release':<20}{'step':<10}{'passed':>8}{'failed':>8}{'skipped':>8}{'seconds':>9}")
+    for step in steps:
+        print(f"{step.tree:<20}{step.name:<10}{step.passed:>8}{len(step.failed):>8}"
+              f"{len(step.skipped):>8}{step.seconds:>9}")
+    passed = sum(step.passed for step in steps)
+    failed = sum(len(step.failed) for step in steps)
+    skipped = sum(len(step.skipped) for step in steps)
+    print(f"\n{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(1 if failed or not passed else 0)
+
+
+if __name__ == "__main__":
+    main()
