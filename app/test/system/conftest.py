@@ -11,6 +11,7 @@ import pytest
 
 from backend import KINDS, Backend
 from proc import ProgramSet, Tools
+from raw_nic import RawNic
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -92,3 +93,16 @@ def need_qemu(tools: Tools) -> None:
 def need_testpmd(tools: Tools) -> None:
     if tools.testpmd is None:
         pytest.skip('dpdk-testpmd is not installed')
+
+
+@pytest.fixture
+def nics() -> Iterator[Callable[..., RawNic]]:
+    """Raw front ends of a test, closed at its end: nics(options of RawNic)."""
+    made = []
+
+    def make(**options: object) -> RawNic:
+        made.append(RawNic(**options))      # type: ignore[arg-type]
+        return made[-1]
+    yield make
+    for nic in made:
+        nic.close()

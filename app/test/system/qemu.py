@@ -15,7 +15,7 @@ import socket
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, Deque, Dict, List, Optional, Sequence
+from typing import Any, Deque, Dict, List, Sequence
 
 from guest_memory import GuestMemory, Region
 from proc import Program, ProgramError, ProgramSet, Tools, wait_until

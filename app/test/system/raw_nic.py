@@ -12,8 +12,8 @@ from typing import List, Optional, Sequence
 from guest_memory import GuestMemory, Region, create_memory_file
 from traffic import Stream
 from vhost_user import (STATUS_ACKNOWLEDGE, STATUS_DRIVER, STATUS_DRIVER_OK, STATUS_FEATURES_OK,
-                        Feature, FrontEnd, Protocol, bits, connect)
-from vnet import Flow, NetPair
+                        Disconnected, Feature, FrontEnd, NoAnswer, Protocol, bits, connect)
+from vnet import Flow, NetPair, run_flows
 from vring import make_ring
 
 BASIC = bits(Feature.VERSION_1, Feature.PROTOCOL_FEATURES, Feature.MRG_RXBUF)
@@ -172,3 +172,15 @@ class RawNic:
         self.mem.close()
 
 
+def works(path: str) -> bool:
+    """True if a new front end on this socket gets its frames back."""
+    nic = RawNic(pairs=2)
+    try:
+        nic.bring_up(path)
+        stream = Stream(9)
+        run_flows(nic.flows([stream]), 50, idle_s=1.0)
+        return stream.books().clean()
+    except (Disconnected, NoAnswer, ConnectionRefusedError):
+        return False
+    finally:
+        nic.close()

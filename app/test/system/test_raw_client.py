@@ -1,27 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright (c) 2026 The vDPA framework authors
-"""A raw vhost-user front end against the back end: good, broken and hostile ones.
+"""A raw vhost-user front end that behaves: formats, stop, interrupts, reconnect, coming and going."""
 
-Each hostile test has a witness: another front end on another socket of the same process, whose
-messages must be answered within a second and whose frames must all come back.
-"""
-
-import os
 import select
-import shutil
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
-import hostile
-from backend import KINDS
-from proc import ProgramSet, wait_until
-from raw_nic import BASIC, WANTED_PROTOCOL, EventFd, RawNic
+from proc import wait_until
+from raw_nic import BASIC, EventFd, RawNic, works
 from traffic import Stream
-from vhost_user import (HEADER, Disconnected, Feature, FrontEnd, Listener, NoAnswer, Protocol,
-                        Request, bits, connect)
+from vhost_user import Feature, FrontEnd, Listener, Request, bits, connect
 from vnet import run_flows
 
 PACKED = bits(Feature.RING_PACKED)
@@ -46,26 +35,11 @@ for _name, _bit in (('split', 0), ('packed', PACKED)):
     })
 
 
-@pytest.fixture
-def nics():
-    """Front ends of a test, closed at its end: nics(options of RawNic)."""
-    made = []
-
-    def make(**options) -> RawNic:
-        made.append(RawNic(**options))
-        return made[-1]
-    yield make
-    for nic in made:
-        nic.close()
-
-
 def run(nic, streams, frames, **options):
     run_flows(nic.flows(streams), frames, **options)
     for stream in streams:
         assert stream.books().clean(), f'stream {stream.number}: {stream.books()}'
 
-
-# Good front ends
 
 @pytest.mark.parametrize('pairs', [1, 4])
 @pytest.mark.parametrize('shape', sorted(FORMATS))
@@ -188,20 +162,6 @@ def test_second_connection_is_refused(make_backend, nics):
     wait_until(lambda: works(backend.path), 2.0, 'the socket is free again')
 
 
-def works(path: str) -> bool:
-    """True if a new front end on this socket gets its frames back."""
-    nic = RawNic(pairs=2)
-    try:
-        nic.bring_up(path)
-        stream = Stream(9)
-        run_flows(nic.flows([stream]), 50, idle_s=1.0)
-        return stream.books().clean()
-    except (Disconnected, NoAnswer, ConnectionRefusedError):
-        return False
-    finally:
-        nic.close()
-
-
 @pytest.mark.ours
 @pytest.mark.parametrize('way', ['connection', 'killed', 'ended'])
 def test_rings_survive_the_back_end(make_backend, nics, is_long, way):
@@ -285,211 +245,6 @@ class ShortLived(FrontEnd):
             raise Enough
         self.left -= 1
         super().send_bytes(data, fds)
-
-
-# Hostile front ends
-
-class Arena:
-    """A back end with two sockets: the first for the hostile front end, the second has the witness."""
-
-    def __init__(self, kind, tools):
-        self.folder = Path(tempfile.mkdtemp(prefix='vt-'))
-        self.programs = ProgramSet(self.folder)
-        self.backend = kind(self.programs, tools, self.folder, sockets=2, pairs=2).start()
-        self.witness = RawNic(pairs=2).bring_up(self.backend.paths[1])
-        self.streams = [Stream(0), Stream(1)]
-        self.check()
-        self.calm = self.backend.settled_resources()
-
-    @property
-    def target(self) -> str:
-        return self.backend.paths[0]
-
-    def answered(self) -> float:
-        """Seconds that the witness waits for an answer."""
-        start = time.monotonic()
-        self.witness.vu.get_features()
-        return time.monotonic() - start
-
-    def check(self) -> None:
-        """The back end lives, answers within a second, and loses no frame."""
-        self.backend.expect_alive()
-        slowest = self.answered()
-        run(self.witness, self.streams, 50, idle_s=1.0)
-        slowest = max(slowest, self.answered())
-        assert slowest < 1.0, f'the witness waited {slowest:.2f} s for an answer'
-
-    def check_target(self) -> None:
-        """The attacked socket takes a good front end once the hostile one has gone."""
-        wait_until(lambda: works(self.target), 3.0, 'a good front end on the attacked socket')
-
-    def close(self) -> None:
-        """End it; may be called again."""
-        self.programs.end_all()
-        self.witness.disconnect()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@pytest.fixture(scope='module')
-def arena_holder():
-    """One back end for all hostile tests."""
-    holder = []
-    yield holder
-    for arena in holder:
-        arena.close()
-
-
-@pytest.fixture
-def arena(request, tools, make_backend, arena_holder):
-    """The running back end; a new one after a test that failed."""
-    if not arena_holder:
-        arena_holder.append(Arena(KINDS[request.config.getoption('--backend')], tools))
-    failed_before = request.session.testsfailed
-    yield arena_holder[0]
-    if request.session.testsfailed > failed_before:
-        arena_holder.pop().close()
-
-
-def hostile_nic(arena, nics, negotiate=True, start=True, **options):
-    """A front end on the attacked socket that does not wait for acknowledgements."""
-    wait_until(lambda: works(arena.target), 3.0, 'the attacked socket is free')
-    nic = nics(pairs=2, **options)
-
-    def connected() -> bool:
-        nic.connect(arena.target)
-        return not nic.vu.hung_up_within(0.02)
-    wait_until(connected, 3.0, 'the attacked socket takes a front end')
-    if negotiate:
-        nic.negotiate()
-        nic.agree()
-    if start:
-        nic.start()
-    nic.vu.acknowledge = False
-    return nic
-
-
-def attack(arena, nic, sequence) -> None:
-    """Do it with frames on their way, look after the others, leave, look again."""
-    if nic.net:
-        for flow in nic.flows([Stream(7), Stream(8)]):
-            flow.pump(100)
-    try:
-        sequence()
-        for kick in nic.kicks:
-            kick.signal()
-    except Disconnected:
-        pass
-    arena.check()
-    time.sleep(0.02)
-    nic.disconnect()
-    arena.check()
-
-
-@pytest.mark.ours
-@pytest.mark.parametrize('data', [
-    HEADER.pack(Request.SET_FEATURES, 1, 8),
-    HEADER.pack(Request.SET_FEATURES, 1, 8)[:6],
-    HEADER.pack(Request.SET_FEATURES, 1, 8) + bytes(3),
-    HEADER.pack(Request.SET_MEM_TABLE, 1, 40) + bytes(8),
-], ids=['header', 'half-a-header', 'part-of-the-payload', 'memory-table'])
-@pytest.mark.parametrize('state', ['connected', 'running'])
-def test_message_that_never_ends(arena, nics, data, state):
-    """It loses its connection, the others are answered within a second."""
-    nic = hostile_nic(arena, nics, negotiate=state == 'running', start=state == 'running')
-    nic.vu.send_bytes(data)
-    assert arena.answered() < 1.0
-    assert nic.vu.hung_up_within(1.0), 'still connected'
-    arena.check()
-
-
-@pytest.mark.ours
-def test_front_end_that_never_reads(arena, nics):
-    """It loses its connection, the others are answered within a second."""
-    nic = hostile_nic(arena, nics)
-    nic.vu.socket.setblocking(False)
-    try:
-        for _ in range(100000):
-            nic.vu.send(Request.GET_FEATURES)
-    except (BlockingIOError, Disconnected):
-        pass
-    assert arena.answered() < 1.0
-    assert nic.vu.hung_up_within(2.0), 'still connected'
-    arena.check()
-
-
-@pytest.mark.ours
-@pytest.mark.parametrize('to', ['nothing', 'half'])
-@pytest.mark.parametrize('moment', ['in-traffic', 'before-the-rings', 'before-features'])
-def test_front_end_that_truncates_its_memory(arena, nics, moment, to):
-    """The process lives on, the others notice nothing."""
-    nic = hostile_nic(arena, nics, sealed=False, negotiate=moment != 'before-features',
-                      start=moment == 'in-traffic')
-    size = nic.ram.size // 2 if to == 'half' else 0
-
-    def shrink() -> None:
-        if moment == 'in-traffic':
-            os.ftruncate(nic.ram.fd, size)
-            return
-        nic.make_rings()
-        nic.vu.set_mem_table(nic.mem)
-        # Ring addresses lie at the start of the memory: only 'nothing' takes them away.
-        os.ftruncate(nic.ram.fd, size)
-        for index in range(4):
-            nic.vu.set_vring_num(index, nic.ring_size)
-            nic.vu.set_vring_base(index, 0)
-            nic.set_ring_addr(index)
-            nic.vu.set_vring_kick(index, nic.kicks[index].fd)
-            nic.vu.set_vring_call(index, nic.calls[index].fd)
-            nic.vu.set_vring_enable(index, True)
-        nic.set_status(15)
-    attack(arena, nic, shrink)
-    arena.check_target()
-
-
-@pytest.mark.ours
-@pytest.mark.parametrize('name', sorted(hostile.EARLY))
-def test_bad_message_at_the_start(arena, nics, name):
-    nic = hostile_nic(arena, nics, start=False)
-    attack(arena, nic, lambda: hostile.EARLY[name](nic, nic.vu))
-    arena.check_target()
-
-
-@pytest.mark.ours
-@pytest.mark.parametrize('name', sorted(hostile.RUNNING))
-@pytest.mark.parametrize('protocol', [WANTED_PROTOCOL, bits(Protocol.MQ)],
-                         ids=['status', 'plain'])
-def test_bad_message_while_running(arena, nics, name, protocol):
-    nic = hostile_nic(arena, nics, protocol=protocol)
-    attack(arena, nic, lambda: hostile.RUNNING[name](nic, nic.vu))
-    arena.check_target()
-
-
-@pytest.mark.ours
-@pytest.mark.parametrize('name', sorted(hostile.RINGS))
-def test_bad_split_ring(arena, nics, name):
-    nic = hostile_nic(arena, nics, features=BASIC | INDIRECT)
-    if nic.features & INDIRECT != INDIRECT and name.startswith('indirect'):
-        pytest.fail('INDIRECT_DESC is not offered')
-    attack(arena, nic, lambda: hostile.RINGS[name](nic))
-    arena.check_target()
-
-
-@pytest.mark.ours
-@pytest.mark.parametrize('name', sorted(hostile.PACKED_RINGS))
-def test_bad_packed_ring(arena, nics, name):
-    nic = hostile_nic(arena, nics, features=BASIC | PACKED | INDIRECT)
-    assert nic.has(Feature.RING_PACKED)
-    attack(arena, nic, lambda: hostile.spoil_packed(nic, *hostile.PACKED_RINGS[name]))
-    arena.check_target()
-
-
-@pytest.mark.ours
-def test_hostile_front_ends_left_nothing_behind(arena):
-    """Runs after the attacks above, on the back end that saw them."""
-    arena.check_target()
-    arena.backend.expect_no_growth(arena.calm, rss_kib=8192)
-    assert arena.backend.stop() == 0, 'no clean end after the attacks'
-    arena.close()
 
 
 @pytest.mark.ours
