@@ -29,7 +29,9 @@ struct vdpa_domain *vdpa_domain_get(struct vdpa_domain *domain);
 void vdpa_domain_put(struct vdpa_domain *domain);
 /** Ranges with the addresses of our own mapping, sorted by IOVA. */
 const struct vdpa_range *vdpa_domain_ranges(const struct vdpa_domain *domain, uint32_t *nr_ranges);
-/** Do both stand for the same bytes at the same addresses? */
+/**
+ * Is it the same mapping, taken over? The same bytes mapped anew are not: a device may hold the address of the former one.
+ */
 bool vdpa_range_same(const struct vdpa_domain *a, uint32_t index_a, const struct vdpa_domain *b, uint32_t index_b);
 /**
  * Replace our mapping by anonymous zero pages, at once and for ever: a datapath that hangs writes nowhere from now on.

@@ -231,6 +231,7 @@ struct vdpa_binding {
 	atomic_bool cvq_kicked;
 	struct vdpa_cvq *cvq;
 	struct vdpa_running run;
+	bool let_go;			/* a device that hung has returned */
 	/* the pass's copy of what is wanted */
 	struct vdpa_session_vq *plan;
 	struct vdpa_vq_config *configs;

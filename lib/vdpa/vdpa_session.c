@@ -133,23 +133,24 @@ vdpa_binding_destroy(struct vdpa_binding *binding)
 {
 	struct vdpa_device_priv *priv;
 	struct vdpa_config_write *write;
-	bool busy, hung;
+	uint32_t wait_ms;
+	bool busy;
 
 	if (binding == NULL)
 		return 0;
 	priv = binding->priv;
 	pthread_mutex_lock(&priv->lock);
 	busy = binding->session != NULL;
-	hung = priv->hung;
+	wait_ms = priv->hung ? 0 : RTE_MAX(DESTROY_MS, priv->info.op_deadline_ms + 500);
 	if (busy)
 		vdpa_error_set(-EBUSY, "%s: %s is attached", binding->name, binding->session->peer);
-	else if (!hung)
+	else
 		priv->binding = NULL;	/* reports find it no more */
 	pthread_mutex_unlock(&priv->lock);
 	if (busy)
 		return -EBUSY;
 	/* the pass of a session that was just closed, or of a report */
-	if (hung || vdpa_work_wait(&binding->work, RTE_MAX(DESTROY_MS, priv->info.op_deadline_ms + 500)) != 0) {
+	if (vdpa_work_wait(&binding->work, wait_ms) != 0) {
 		pthread_mutex_lock(&priv->lock);
 		priv->binding = binding;
 		pthread_mutex_unlock(&priv->lock);
@@ -355,11 +356,26 @@ take_vq(struct vdpa_session_vq *vq, const struct vdpa_wanted_vq *wanted, struct 
 		RTE_SWAP(vq->call, fds->call);
 }
 
+/* Whose mappings can be taken over: also those of a consumer that went and came back, while the device has them. */
+static struct vdpa_domain *
+mapped_domain(struct vdpa_session *session)
+{
+	struct vdpa_device_priv *priv = session->binding->priv;
+	struct vdpa_domain *domain;
+
+	pthread_mutex_lock(&priv->lock);
+	domain = session->domain != NULL ? session->domain : priv->domain;
+	if (domain != NULL)
+		vdpa_domain_get(domain);
+	pthread_mutex_unlock(&priv->lock);
+	return domain;
+}
+
 int
 vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 {
 	struct vdpa_device_priv *priv = session->binding->priv;
-	struct vdpa_domain *domain = NULL;
+	struct vdpa_domain *domain = NULL, *former;
 	struct new_fds fds[256];
 	int rc;
 
@@ -368,9 +384,11 @@ vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 		return rc;
 	memset(fds, 0, wanted->nr_vqs * sizeof(fds[0]));
 	rc = dup_fds(session, wanted, fds);
-	if (rc == 0 && wanted->regions_seq != session->regions_seq)
-		rc = vdpa_domain_create(&domain, wanted->regions, wanted->nr_regions, session->domain,
-					priv->dev);
+	if (rc == 0 && wanted->regions_seq != session->regions_seq) {
+		former = mapped_domain(session);
+		rc = vdpa_domain_create(&domain, wanted->regions, wanted->nr_regions, former, priv->dev);
+		vdpa_domain_put(former);
+	}
 	if (rc == 0) {
 		pthread_mutex_lock(&priv->lock);
 		session->features = wanted->features;

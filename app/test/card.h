@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#ifndef CARD_H
+#define CARD_H
+
+/**
+ * @file
+ * A network card for tests: a parent with a thread of its own that behaves as hardware does. It reaches memory only at
+ * IOVAs that were mapped, hears only its doorbell page (in a memfd), interrupts by writing to call descriptors, and loops
+ * frames from transmit to receive queues. Any op can be made slow, fail once, or hang; what it tried to reach outside its
+ * map is counted.
+ */
+
+#include "vdpa_parent.h"
+
+#define CARD_MAC { 0x02, 0x00, 0x00, 0x00, 0x0c, 0xad }
+
+enum card_fault { CARD_OK, CARD_FAIL, CARD_HANG, CARD_DELAY };
+
+struct card_conf {
+	const char *name;
+	uint16_t nr_pairs;
+	uint64_t features;	/**< 0: all it knows */
+	uint64_t caps_off;	/**< capabilities taken away from it */
+	bool set_map;		/**< takes whole tables instead of map and unmap */
+	bool no_fence;
+};
+
+struct card;
+
+/** Make it and register it. NULL: vdpa_error_text() says why. */
+struct card *card_create(const struct card_conf *conf);
+/** Unregister and free; what vdpa_device_unregister() said. */
+int card_destroy(struct card *card, bool force);
+struct vdpa_device *card_device(struct card *card);
+
+/** The next call of an op (or, with CARD_DELAY, every call) goes wrong. ms: how long a delay is. */
+void card_fault(struct card *card, const char *op, enum card_fault fault, unsigned int ms);
+/** Let all that hangs go on. */
+void card_release(struct card *card);
+/** How often an op was called. */
+unsigned int card_calls(struct card *card, const char *op);
+/** Accesses outside the map, doorbells of queues that do not run, ops that overlapped or were illegal in that state. */
+unsigned int card_violations(struct card *card);
+/** Frames looped back. */
+uint64_t card_frames(struct card *card);
+/** Ranges mapped now. */
+unsigned int card_maps(struct card *card);
+
+#endif /* CARD_H */

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <errno.h>
+#include <string.h>
+
+#include <linux/virtio_config.h>
+
+#include <rte_common.h>
+
+#include "vdpa_pass.h"
+
+bool
+vdpa_pass_is_hung(struct vdpa_device_priv *priv)
+{
+	bool hung;
+
+	pthread_mutex_lock(&priv->lock);
+	hung = priv->hung;
+	pthread_mutex_unlock(&priv->lock);
+	return hung;
+}
+
+/* A parent that says -ETIMEDOUT itself has no more power over its device than one that does not return. */
+int
+vdpa_pass_op_result(struct vdpa_device_priv *priv, struct vdpa_op *op, int rc)
+{
+	if (vdpa_op_end(op) != 0)
+		return -ETIMEDOUT;
+	if (rc == -ETIMEDOUT)
+		vdpa_device_fence(priv->dev, op->name);
+	return rc;
+}
+
+static void
+set_health(struct vdpa_device_priv *priv, enum vdpa_health health)
+{
+	pthread_mutex_lock(&priv->lock);
+	if (!priv->hung)
+		priv->health = health;
+	pthread_mutex_unlock(&priv->lock);
+}
+
+void
+vdpa_pass_needs_reset(struct vdpa_binding *binding, int error)
+{
+	if (binding->ops->needs_reset != NULL)
+		binding->ops->needs_reset(binding, binding->arg, error);
+}
+
+static uint16_t
+active_pairs(const struct vdpa_binding *binding, const struct vdpa_plan *plan)
+{
+	if (plan->ctrl_vq >= 0 && binding->plan[plan->ctrl_vq].ready && !binding->plan[plan->ctrl_vq].failed)
+		return vdpa_cvq_active_pairs(binding->cvq);
+	return binding->priv->contract.nr_pairs;
+}
+
+static void
+forget_running(struct vdpa_binding *binding)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+
+	pthread_mutex_lock(&priv->lock);
+	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++) {
+		struct vdpa_session_vq *vq = &binding->run.vqs[i];
+
+		vdpa_fd_put(vq->kick);
+		vdpa_fd_put(vq->call);
+		memset(vq, 0, sizeof(*vq));
+	}
+	binding->run.session = NULL;
+	binding->run.nr_vqs = 0;
+	pthread_mutex_unlock(&priv->lock);
+}
+
+/* Stop all; afterwards nothing runs, or the device hangs. */
+int
+vdpa_pass_device_stop(struct vdpa_binding *binding)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	bool get_state = (priv->info.caps & VDPA_CAP_GET_STATE) != 0;
+	uint16_t nr_vqs = priv->contract.nr_vqs;
+	int rc;
+
+	for (uint16_t i = 0; i < nr_vqs; i++)
+		if (binding->run.vqs[i].ready && vdpa_pass_is_class_vq(binding, binding->run.features, i))
+			vdpa_pass_cvq_stop(binding, i);
+		else
+			vdpa_pass_doorbell_unwatch(binding, i);
+	rc = VDPA_OP(priv, "stop", STOP_MS, priv->dev->ops->stop(priv->dev, binding->states, priv->info.nr_vqs_max));
+	if (rc == -ETIMEDOUT)
+		return rc;
+	for (uint16_t i = 0; i < nr_vqs; i++)
+		if (binding->run.vqs[i].ready && !vdpa_pass_is_class_vq(binding, binding->run.features, i))
+			vdpa_pass_keep_state(binding, i, rc == 0 && get_state ? &binding->states[i] : NULL);
+	forget_running(binding);
+	if (rc != 0) {
+		vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "stop: %s", strerror(-rc));
+		rc = vdpa_pass_device_reset(binding);
+		if (rc != 0)
+			set_health(priv, VDPA_HEALTH_FAILED);
+		if (rc == -ETIMEDOUT)
+			return rc;
+	}
+	vdpa_device_event(priv, VDPA_EVENT_STOPPED, "stopped");
+	return 0;
+}
+
+/* Index 0 everywhere: the driver began anew, and so do the settings it made by the control virtqueue. */
+static bool
+all_fresh(const struct vdpa_binding *binding, uint16_t nr, uint64_t features)
+{
+	uint16_t fresh = vdpa_pass_packed(features) ? PACKED_FRESH : 0;
+
+	for (uint16_t i = 0; i < nr; i++)
+		if (binding->configs[i].state.avail != fresh)
+			return false;
+	return true;
+}
+
+static uint64_t
+device_features(const struct vdpa_device_priv *priv, uint64_t agreed)
+{
+	return agreed | (priv->info.features & (BIT(VIRTIO_F_ACCESS_PLATFORM) | BIT(F_RING_RESET)));
+}
+
+/* Nothing is tried again until the driver resets the device, that is, sets a position. */
+void
+vdpa_pass_mark_failed(struct vdpa_binding *binding, struct vdpa_session *session, int error)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+
+	set_health(priv, VDPA_HEALTH_FAILED);
+	pthread_mutex_lock(&priv->lock);
+	if (session != NULL) {
+		session->start_failed = true;
+		session->result = error;
+		for (uint16_t i = 0; i < priv->contract.nr_vqs; i++)
+			session->vqs[i].base_failed = session->vqs[i].base_seq;
+	}
+	pthread_mutex_unlock(&priv->lock);
+}
+
+void
+vdpa_pass_start_failed(struct vdpa_binding *binding, const struct vdpa_plan *plan, const char *what, int error)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+
+	vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "%s: %s", what, strerror(-error));
+	vdpa_pass_mark_failed(binding, plan->session, error);
+	if (vdpa_pass_device_reset(binding) != 0)
+		VDPA_LOG(ERR, "%s: reset after a failed start failed", priv->dev->name);
+	vdpa_pass_needs_reset(binding, error);
+}
+
+static void
+device_started(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t nr)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+
+	pthread_mutex_lock(&priv->lock);
+	binding->run.session = plan->session;
+	binding->run.features = plan->features;
+	binding->run.nr_active_pairs = active_pairs(binding, plan);
+	plan->session->start_failed = false;
+	priv->starts++;
+	pthread_mutex_unlock(&priv->lock);
+	for (uint16_t i = 0; i < nr; i++) {
+		uint16_t index = binding->configs[i].index;
+
+		vdpa_pass_vq_note_running(binding, index, &binding->plan[index]);
+		vdpa_pass_doorbell_watch(binding, index);
+	}
+}
+
+void
+vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *plan)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	struct vdpa_start start = {
+		.features = device_features(priv, plan->features),
+		.domain = plan->domain,
+		.vqs = binding->configs,
+	};
+	uint16_t nr = 0;
+	bool fresh;
+	int rc;
+
+	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++) {
+		const struct vdpa_session_vq *vq = &binding->plan[i];
+
+		if (!vq->ready || vq->failed || i == plan->ctrl_vq)
+			continue;
+		rc = vdpa_pass_make_config(binding, plan, i, &binding->configs[nr]);
+		if (rc == 0)
+			nr++;
+		else
+			vdpa_pass_plan_vq_fail(binding, plan, i, rc, vdpa_error_text());
+	}
+	if (nr == 0)
+		return;
+	fresh = all_fresh(binding, nr, plan->features);
+	if (binding->cvq != NULL && fresh)
+		vdpa_cvq_reset(binding->cvq, plan->features);
+	rc = vdpa_pass_set_domain(binding, plan->domain);
+	if (rc != 0) {
+		if (rc != -ETIMEDOUT)
+			vdpa_pass_start_failed(binding, plan, "mapping memory", rc);
+		return;
+	}
+	start.nr_vqs = nr;
+	start.nr_active_pairs = active_pairs(binding, plan);
+	rc = VDPA_OP(priv, "start", OP_MS, priv->dev->ops->start(priv->dev, &start));
+	if (rc != 0) {
+		if (rc != -ETIMEDOUT)
+			vdpa_pass_start_failed(binding, plan, "start", rc);
+		return;
+	}
+	device_started(binding, plan, nr);
+	set_health(priv, VDPA_HEALTH_OK);
+	if (binding->cvq != NULL && !fresh) {
+		rc = VDPA_OP(priv, "cvq", CVQ_MS, vdpa_cvq_restore(binding->cvq));
+		if (rc != 0)
+			VDPA_LOG(ERR, "%s: settings of the driver not restored: %s", priv->dev->name, strerror(-rc));
+	}
+	if (plan->ctrl_vq >= 0 && binding->plan[plan->ctrl_vq].ready && !binding->plan[plan->ctrl_vq].failed)
+		vdpa_pass_vq_start(binding, plan, plan->ctrl_vq);
+	vdpa_device_event(priv, VDPA_EVENT_STARTED, "started: %u virtqueues", binding->run.nr_vqs);
+	/* the consumer may have been signalled into descriptors that nobody read */
+	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++)
+		if (binding->run.vqs[i].ready)
+			vdpa_call_write(&priv->calls[i]);
+}
+
+bool
+vdpa_pass_needs_restart(const struct vdpa_binding *binding, const struct vdpa_plan *plan)
+{
+	const struct vdpa_device_priv *priv = binding->priv;
+
+	if (binding->run.session != plan->session || binding->run.features != plan->features)
+		return true;
+	if (binding->run.domain != plan->domain && (priv->info.caps & VDPA_CAP_HOST_VA) != 0 &&
+	    priv->dev->ops->update_memory == NULL)
+		return true;
+	if ((priv->info.caps & VDPA_CAP_LATE_VQ) != 0)
+		return false;
+	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++) {
+		const struct vdpa_session_vq *runs = &binding->run.vqs[i], *wanted = &binding->plan[i];
+		bool run = wanted->ready && !wanted->failed;
+
+		if (i != plan->ctrl_vq && (runs->ready != run || (run && vdpa_pass_vq_differs(runs, wanted))))
+			return true;
+	}
+	return false;
+}
+
+int
+vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	uint16_t pairs;
+	int rc;
+
+	if (binding->run.domain != plan->domain) {
+		rc = vdpa_pass_set_domain(binding, plan->domain);
+		if (rc == 0 && plan->ctrl_vq >= 0 && binding->run.vqs[plan->ctrl_vq].ready)
+			rc = vdpa_cvq_update_memory(binding->cvq, plan->domain);
+		if (rc == -ETIMEDOUT)
+			return rc;
+		if (rc != 0) {
+			rc = vdpa_pass_device_stop(binding);
+			if (rc == 0)
+				vdpa_pass_start_failed(binding, plan, "changing memory", -EFAULT);
+			return rc;
+		}
+	}
+	rc = vdpa_pass_adjust_queues(binding, plan);
+	if (rc != 0)
+		return rc;
+	pairs = active_pairs(binding, plan);
+	if (pairs != binding->run.nr_active_pairs && priv->dev->ops->set_active_queues != NULL) {
+		rc = VDPA_OP(priv, "set_active_queues", OP_MS, priv->dev->ops->set_active_queues(priv->dev, pairs));
+		if (rc == 0) {
+			pthread_mutex_lock(&priv->lock);
+			binding->run.nr_active_pairs = pairs;
+			pthread_mutex_unlock(&priv->lock);
+		}
+	}
+	return rc;
+}
+
+/* The op that hung has returned after all: the device stays failed, but lets go of its consumer and can be removed. */
+void
+vdpa_pass_let_go(struct vdpa_binding *binding)
+{
+	if (binding->run.session != NULL) {
+		for (uint16_t i = 0; i < binding->priv->contract.nr_vqs; i++) {
+			if (!binding->run.vqs[i].ready)
+				continue;
+			if (vdpa_pass_is_class_vq(binding, binding->run.features, i))
+				vdpa_pass_cvq_stop(binding, i);
+			else
+				vdpa_pass_doorbell_unwatch(binding, i);
+		}
+	}
+	if (!binding->let_go && VDPA_OP(binding->priv, "reset", RESET_MS,
+				   binding->priv->dev->ops->reset(binding->priv->dev)) == -ETIMEDOUT)
+		return;
+	binding->let_go = true;
+	forget_running(binding);
+	vdpa_pass_take_domain(binding, NULL);
+	vdpa_pass_free_closed(binding);
+}
