@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmdline_parse_string.h>
+
+#include "commands.h"
+#include "daemon.h"
+
+static bool connects;
+
+/* What a line is parsed into. */
+struct words {
+	cmdline_fixed_string_t verb;
+	cmdline_fixed_string_t first;
+	cmdline_fixed_string_t second;
+};
+
+/* ---- a word that is one of a changing list: taken as it is, completed from the list ---- */
+
+struct token_word {
+	struct cmdline_token_hdr hdr;
+	/* The word of this number, NULL beyond the last; valid until the next call. */
+	const char *(*word)(size_t i);
+	const char *help;
+};
+
+static int
+word_parse(cmdline_parse_token_hdr_t *token, const char *text, void *result, unsigned int size)
+{
+	unsigned int len = 0;
+
+	(void)token;
+	while (!cmdline_isendoftoken(text[len]))
+		len++;
+	if (len == 0 || len >= STR_TOKEN_SIZE)
+		return -1;
+	if (result == NULL)
+		return len;
+	if (len >= size)
+		return -1;
+	memcpy(result, text, len);
+	((char *)result)[len] = '\0';
+	return len;
+}
+
+static int
+word_count(cmdline_parse_token_hdr_t *token)
+{
+	const struct token_word *self = (const struct token_word *)token;
+	int nr = 0;
+
+	while (self->word(nr) != NULL)
+		nr++;
+	return nr;
+}
+
+static int
+word_get(cmdline_parse_token_hdr_t *token, int i, char *out, unsigned int size)
+{
+	const struct token_word *self = (const struct token_word *)token;
+	const char *word = self->word(i);
+
+	if (word == NULL || strlen(word) >= size)
+		return -1;
+	strcpy(out, word);
+	return 0;
+}
+
+static int
+word_help(cmdline_parse_token_hdr_t *token, char *out, unsigned int size)
+{
+	snprintf(out, size, "%s", ((const struct token_word *)token)->help);
+	return 0;
+}
+
+static struct cmdline_token_ops word_ops = {
+	.parse = word_parse,
+	.complete_get_nb = word_count,
+	.complete_get_elt = word_get,
+	.get_help = word_help,
+};
+
+static const char *
+device_word(size_t i)
+{
+	struct vdpa_device **devices;
+	const char *name;
+	size_t nr_devices;
+
+	devices = vdpad_devices(&nr_devices);
+	name = i < nr_devices ? devices[i]->name : NULL;	/* lives as long as the device */
+	free(devices);
+	return name;
+}
+
+#define WORD(field, from, what) { \
+	.hdr = { .ops = &word_ops, .offset = offsetof(struct words, field) }, .word = from, .help = what }
+
+static struct token_word device_first = WORD(first, device_word, "name of a device");
+static struct token_word device_second = WORD(second, device_word, "name of a device");
+static struct token_word bound_first = WORD(first, vdpad_binding_word, "name of a device, or a socket's path");
+
+static cmdline_parse_token_string_t help_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "help");
+static cmdline_parse_token_string_t list_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "list");
+static cmdline_parse_token_string_t create_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "create");
+static cmdline_parse_token_string_t delete_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "delete");
+static cmdline_parse_token_string_t stats_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "stats");
+static cmdline_parse_token_string_t quit_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "quit");
+static cmdline_parse_token_string_t socket_first = TOKEN_STRING_INITIALIZER(struct words, first, NULL);
+
+/* ---- commands ---- */
+
+static void
+do_help(void *parsed, struct cmdline *cl, void *arg)
+{
+	(void)parsed;
+	(void)arg;
+	cmdline_printf(cl,
+		"help                      this text\n"
+		"list                      devices: parent, front end, agreed features, state, last error\n"
+		"create <socket> <device>  %s\n"
+		"delete <device|socket>    undo that; a front end that is connected loses its connection\n"
+		"stats [device]            frames, bytes and drops of each queue\n"
+		"quit                      stop all devices and leave\n",
+		connects ? "connect a device to a socket that its front end listens on" :
+		"let front ends connect to a device at a socket");
+}
+
+static void
+do_list(void *parsed, struct cmdline *cl, void *arg)
+{
+	(void)parsed;
+	(void)arg;
+	vdpad_show_list(cl);
+}
+
+static struct vdpa_device *
+find_device(struct cmdline *cl, const char *name)
+{
+	struct vdpa_device *dev = vdpa_device_find(name);
+
+	if (dev == NULL)
+		cmdline_printf(cl, "error: %s: no such device; `list` shows those there are\n", name);
+	return dev;
+}
+
+static void
+do_create(void *parsed, struct cmdline *cl, void *arg)
+{
+	const struct words *words = parsed;
+	struct vdpa_device *dev = find_device(cl, words->second);
+
+	(void)arg;
+	if (dev == NULL)
+		return;
+	if (vdpad_bind_socket(dev, words->first, connects) != 0)
+		cmdline_printf(cl, "error: %s\n", vdpa_error_text());
+	else
+		cmdline_printf(cl, "%s is bound to %s\n", words->second, words->first);
+}
+
+static void
+do_delete(void *parsed, struct cmdline *cl, void *arg)
+{
+	const struct words *words = parsed;
+
+	(void)arg;
+	if (vdpad_unbind(words->first) != 0)
+		cmdline_printf(cl, "error: %s\n", vdpa_error_text());
+	else
+		cmdline_printf(cl, "%s is not bound any more\n", words->first);
+}
+
+static void
+do_stats(void *parsed, struct cmdline *cl, void *arg)
+{
+	(void)parsed;
+	(void)arg;
+	vdpad_show_stats(cl, NULL);
+}
+
+static void
+do_stats_device(void *parsed, struct cmdline *cl, void *arg)
+{
+	const struct words *words = parsed;
+	struct vdpa_device *dev = find_device(cl, words->first);
+
+	(void)arg;
+	if (dev != NULL)
+		vdpad_show_stats(cl, dev);
+}
+
+static void
+do_quit(void *parsed, struct cmdline *cl, void *arg)
+{
+	(void)parsed;
+	(void)cl;
+	(void)arg;
+	vdpad_stop();
+}
+
+#define TOKEN(token) ((void *)&(token))
+
+static cmdline_parse_inst_t help_inst = {
+	.f = do_help, .help_str = "help: commands", .tokens = { TOKEN(help_verb), NULL }
+};
+static cmdline_parse_inst_t list_inst = {
+	.f = do_list, .help_str = "list: devices", .tokens = { TOKEN(list_verb), NULL }
+};
+static cmdline_parse_inst_t create_inst = {
+	.f = do_create, .help_str = "create <socket> <device>",
+	.tokens = { TOKEN(create_verb), TOKEN(socket_first), TOKEN(device_second), NULL }
+};
+static cmdline_parse_inst_t delete_inst = {
+	.f = do_delete, .help_str = "delete <device|socket>",
+	.tokens = { TOKEN(delete_verb), TOKEN(bound_first), NULL }
+};
+static cmdline_parse_inst_t stats_inst = {
+	.f = do_stats, .help_str = "stats: all devices", .tokens = { TOKEN(stats_verb), NULL }
+};
+static cmdline_parse_inst_t stats_device_inst = {
+	.f = do_stats_device, .help_str = "stats <device>",
+	.tokens = { TOKEN(stats_verb), TOKEN(device_first), NULL }
+};
+static cmdline_parse_inst_t quit_inst = {
+	.f = do_quit, .help_str = "quit: stop and leave", .tokens = { TOKEN(quit_verb), NULL }
+};
+
+static cmdline_parse_ctx_t commands[] = {
+	&help_inst, &list_inst, &create_inst, &delete_inst, &stats_inst, &stats_device_inst, &quit_inst, NULL
+};
+
+cmdline_parse_ctx_t *
+vdpad_commands(bool client)
+{
+	connects = client;
+	return commands;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#ifndef COMMANDS_H
+#define COMMANDS_H
+
+#include <stdbool.h>
+
+#include <cmdline.h>
+#include <cmdline_parse.h>
+
+#include "vdpa_consumer.h"
+
+/** The commands of --interactive. client: `create` connects in place of listening. */
+cmdline_parse_ctx_t *vdpad_commands(bool client);
+
+/** Answer `list`. */
+void vdpad_show_list(const struct cmdline *cl);
+/** Answer `stats`. */
+void vdpad_show_stats(const struct cmdline *cl, struct vdpa_device *dev);
+
+#endif /* COMMANDS_H */
