@@ -155,6 +155,19 @@ nr_threads(void)
 	return nr;
 }
 
+static unsigned int
+nr_entries(const char *path)
+{
+	DIR *dir = opendir(path);
+	unsigned int nr = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir) != NULL)
+		nr++;
+	closedir(dir);
+	return nr;
+}
+
 static uint64_t
 loops(unsigned int worker)
 {
@@ -210,6 +223,11 @@ thread_lives_as_long_as_paths_do(void **state)
 	assert_int_equal(vdpa_path_del(&b.path), 0);
 	wait_for(nr_threads() == 0);
 	assert_int_equal(vdpa_path_del(&b.path), 0);
+	/* and starts again */
+	atomic_store(&a.noted, false);
+	assert_int_equal(vdpa_path_add(&a.path, -1), 0);
+	wait_for(atomic_load(&a.noted));
+	assert_int_equal(vdpa_path_del(&a.path), 0);
 	path_fini(&a);
 	path_fini(&b);
 }
@@ -217,12 +235,15 @@ thread_lives_as_long_as_paths_do(void **state)
 static void
 only_faults_reach_a_worker(void **state)
 {
+	sigset_t own;
 	struct path p;
 
 	(void)state;
 	path_init(&p);
 	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
 	wait_for(atomic_load(&p.noted));
+	pthread_sigmask(SIG_SETMASK, NULL, &own);
+	assert_int_equal(sigismember(&own, SIGTERM), 0);
 	assert_int_equal(sigismember(&p.blocked, SIGPIPE), 1);
 	assert_int_equal(sigismember(&p.blocked, SIGTERM), 1);
 	assert_int_equal(sigismember(&p.blocked, SIGUSR1), 1);
@@ -657,6 +678,7 @@ static void
 closed_descriptor_leaves_nothing_behind(void **state)
 {
 	struct path *p = malloc(sizeof(*p)), other;
+	unsigned int fds = nr_entries("/proc/self/fd");
 	uint64_t one = 1;
 	int theirs;
 
@@ -679,6 +701,7 @@ closed_descriptor_leaves_nothing_behind(void **state)
 	assert_int_equal(vdpa_path_del(&other.path), 0);
 	close(theirs);
 	path_fini(&other);
+	assert_int_equal(nr_entries("/proc/self/fd"), fds);
 }
 
 static void
