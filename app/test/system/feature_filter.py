@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright (c) 2026 The vDPA framework authors
-"""A vhost-user relay that hides feature bits of a back end from its front end.
+"""A vhost-user relay that hides feature bits (and protocol MQ) of a back end from its front end.
 
 Stock net_vhost offers CTRL_VQ, but leaves it to QEMU to serve; a front end that passes the control
 virtqueue on (User Mode Linux) would spin on it. Only messages go through the relay, rings do not.
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import List, Tuple
 
 HEADER = struct.Struct('<III')
-GET_FEATURES = 1
+GET_FEATURES, GET_PROTOCOL_FEATURES = 1, 15
+PROTOCOL_MQ = 1 << 0        # User Mode Linux takes the number of pairs for one of rings: too few
 MAX_FDS = 16
 
 
@@ -42,7 +43,8 @@ class FeatureFilter:
     """Listens on `path` for one front end after the other and connects each to `backend`."""
 
     def __init__(self, path: str, backend: str, hidden: int):
-        self.path, self.backend, self.hidden = path, backend, hidden
+        self.path, self.backend = path, backend
+        self.hidden = {GET_FEATURES: hidden, GET_PROTOCOL_FEATURES: PROTOCOL_MQ}
         Path(path).unlink(missing_ok=True)
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(path)
@@ -68,9 +70,10 @@ class FeatureFilter:
                 data, fds = receive(side)
                 if not data:
                     return
-                if side is back and HEADER.unpack_from(data)[0] == GET_FEATURES:
+                hidden = self.hidden.get(HEADER.unpack_from(data)[0], 0)
+                if side is back and hidden:
                     offered, = struct.unpack_from('<Q', data, HEADER.size)
-                    data = data[:HEADER.size] + struct.pack('<Q', offered & ~self.hidden)
+                    data = data[:HEADER.size] + struct.pack('<Q', offered & ~hidden)
                 other = front if side is back else back
                 rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))]
                 other.sendmsg([data], rights if fds else [])

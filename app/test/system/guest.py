@@ -136,7 +136,10 @@ class Guest:
 
     def nic(self, index: int = 0) -> Dict:
         """An interface of a virtio device, see guest_net.nics()."""
-        return self.call('nics')[index]
+        found = self.call('nics')
+        if index >= len(found):
+            raise GuestError(f'{self.name}: has only {found}\n{self.program.tail(60)}')
+        return found[index]
 
     def nic_up(self, index: int = 0, address: Optional[str] = None,
                wait: bool = True) -> Dict:

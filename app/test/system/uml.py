@@ -26,7 +26,9 @@ mount -t proc proc /proc
 grep -q "^devtmpfs /dev " /proc/mounts || mount -t devtmpfs devtmpfs /dev || exit 1
 mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /run
-mount -t hostfs hostfs "{folder}" -o "{folder}" || exit 1
+# Newer mount programs pass options by name, older ones as text.
+mount -t hostfs -o "hostfs={folder}" hostfs "{folder}" 2>/run/error ||
+	mount -t hostfs -o "{folder}" hostfs "{folder}" || exit 1
 cd "{folder}" && TMPDIR=$PWD exec {agent}
 '''
 
