@@ -75,8 +75,7 @@ struct vring_mem {
  * @return 0, or -EINVAL: null pointers, a region of no size, one that passes 2^64, regions out of
  *   order or overlapping. Such a table must not be given to a queue.
  */
-int
-vring_mem_check(const struct vring_mem *mem);
+int vring_mem_check(const struct vring_mem *mem);
 
 /**
  * Find the pointer of an address.
@@ -89,8 +88,7 @@ vring_mem_check(const struct vring_mem *mem);
  * @param perm VRING_PERM_* bits that all of the memory must have
  * @return the pointer, or NULL: the first byte is not mapped, or not with these permissions
  */
-void *
-vring_mem_ptr(const struct vring_mem *mem, uint64_t iova, uint64_t *len_bytes, uint32_t perm);
+void *vring_mem_ptr(const struct vring_mem *mem, uint64_t iova, uint64_t *len_bytes, uint32_t perm);
 
 /**
  * Every reason for which a queue is refused or stopped, with a text for people.
@@ -134,12 +132,10 @@ enum vring_error {
 };
 
 /** Text of a reason; never NULL, static. */
-const char *
-vring_error_text(enum vring_error error);
+const char *vring_error_text(enum vring_error error);
 
 /** Name of a reason as in the enumeration, without prefix ("ADDR_UNMAPPED"); never NULL, static. */
-const char *
-vring_error_name(enum vring_error error);
+const char *vring_error_name(enum vring_error error);
 
 /**
  * Where a queue stands.
@@ -200,16 +196,12 @@ struct vring_config {
  * @param[out] used the index
  * @return 0; -EFAULT: device area not mapped; -EINVAL: unaligned, or bad size. @p used untouched.
  */
-int
-vring_split_used_index(const struct vring_config *config, uint16_t *used);
+int vring_split_used_index(const struct vring_config *config, uint16_t *used);
 
 /** Bytes of the three areas of a ring, by size and features; for whoever allocates a ring. */
-uint64_t
-vring_desc_bytes(uint16_t size, uint64_t features);
-uint64_t
-vring_driver_bytes(uint16_t size, uint64_t features);
-uint64_t
-vring_device_bytes(uint16_t size, uint64_t features);
+uint64_t vring_desc_bytes(uint16_t size, uint64_t features);
+uint64_t vring_driver_bytes(uint16_t size, uint64_t features);
+uint64_t vring_device_bytes(uint16_t size, uint64_t features);
 
 /**
  * Event index test (virtio 1.2, 2.7.10): is @p event one of the entries from @p old_index up to

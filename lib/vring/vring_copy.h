@@ -92,20 +92,16 @@ vring_cursor_writable(const struct vring_chain *chain)
  *
  * @return bytes copied: @p len, or less where one of the lists ended
  */
-uint32_t
-vring_copy_cursor(struct vring_cursor *dst, struct vring_cursor *src, uint32_t len);
+uint32_t vring_copy_cursor(struct vring_cursor *dst, struct vring_cursor *src, uint32_t len);
 
 /** Copy out of a list of segments. @return bytes copied, fewer than @p len where the list ended */
-uint32_t
-vring_copy_from(void *dst, struct vring_cursor *src, uint32_t len);
+uint32_t vring_copy_from(void *dst, struct vring_cursor *src, uint32_t len);
 
 /** Copy into a list of segments. @return bytes copied, fewer than @p len where the list ended */
-uint32_t
-vring_copy_to(struct vring_cursor *dst, const void *src, uint32_t len);
+uint32_t vring_copy_to(struct vring_cursor *dst, const void *src, uint32_t len);
 
 /** Move a cursor on. @return bytes skipped, fewer than @p len where the list ended */
-uint32_t
-vring_skip(struct vring_cursor *cursor, uint32_t len);
+uint32_t vring_skip(struct vring_cursor *cursor, uint32_t len);
 
 #pragma GCC visibility pop
 

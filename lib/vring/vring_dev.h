@@ -137,8 +137,7 @@ struct vring_dev {
  * @return 0; -EINVAL: size, limit, alignment, state or table (VRING_ERR_BAD_*, AREA_UNALIGNED);
  *   -EFAULT: an area is not mapped, not contiguous or lacks a permission (AREA_UNMAPPED)
  */
-int
-vring_dev_init(struct vring_dev *q, const struct vring_config *config);
+int vring_dev_init(struct vring_dev *q, const struct vring_config *config);
 
 /**
  * Take over a changed memory table, between two bursts.
@@ -149,8 +148,7 @@ vring_dev_init(struct vring_dev *q, const struct vring_config *config);
  * @return 0; -EINVAL: not a valid table; -EFAULT: a ring area is not in it. On failure the queue
  *   keeps the old table, and the caller, if it must give that up, ends the queue
  */
-int
-vring_dev_set_mem(struct vring_dev *q, const struct vring_mem *mem);
+int vring_dev_set_mem(struct vring_dev *q, const struct vring_mem *mem);
 
 /** Why the queue is broken; VRING_ERR_NONE while it is not. */
 static inline enum vring_error
@@ -163,8 +161,7 @@ vring_dev_error(const struct vring_dev *q)
  * Break the queue from outside, e.g. for a chain of a shape that the device type does not allow.
  * The first reason stays.
  */
-void
-vring_dev_break(struct vring_dev *q, enum vring_error error);
+void vring_dev_break(struct vring_dev *q, enum vring_error error);
 
 /**
  * Look at the next available buffers without taking them.
@@ -181,9 +178,8 @@ vring_dev_break(struct vring_dev *q, enum vring_error error);
  *   not fit into what is left of it. (With less, a legal chain may stop the queue.)
  * @return chains filled in. 0: none available, or the queue is broken
  */
-uint16_t
-vring_dev_peek(struct vring_dev *q, struct vring_chain *chains, uint16_t nr, struct vring_seg *segs,
-	uint16_t nr_segs);
+uint16_t vring_dev_peek(struct vring_dev *q, struct vring_chain *chains, uint16_t nr,
+	struct vring_seg *segs, uint16_t nr_segs);
 
 /**
  * Take the first @p nr of the chains that the last peek returned.
@@ -193,13 +189,11 @@ vring_dev_peek(struct vring_dev *q, struct vring_chain *chains, uint16_t nr, str
  *   in pieces
  * @param nr not more than what was peeked and not yet consumed
  */
-void
-vring_dev_consume(struct vring_dev *q, const struct vring_chain *chains, uint16_t nr);
+void vring_dev_consume(struct vring_dev *q, const struct vring_chain *chains, uint16_t nr);
 
 /** vring_dev_peek() and vring_dev_consume() of all of it. */
-uint16_t
-vring_dev_pop(struct vring_dev *q, struct vring_chain *chains, uint16_t nr, struct vring_seg *segs,
-	uint16_t nr_segs);
+uint16_t vring_dev_pop(struct vring_dev *q, struct vring_chain *chains, uint16_t nr,
+	struct vring_seg *segs, uint16_t nr_segs);
 
 /**
  * Undo the consume of the last @p nr chains: they are available again and will be peeked again.
@@ -209,8 +203,7 @@ vring_dev_pop(struct vring_dev *q, struct vring_chain *chains, uint16_t nr, stru
  * @param nr how many
  * @return 0; -EINVAL: more than are in flight, nothing done; -EIO: broken
  */
-int
-vring_dev_unpop(struct vring_dev *q, const struct vring_chain *chains, uint16_t nr);
+int vring_dev_unpop(struct vring_dev *q, const struct vring_chain *chains, uint16_t nr);
 
 /**
  * How many of the chains, from the first one, hold @p len bytes together (mergeable receive
@@ -218,8 +211,7 @@ vring_dev_unpop(struct vring_dev *q, const struct vring_chain *chains, uint16_t 
  *
  * @return their number, at least 1; 0: all of them together are too small
  */
-uint16_t
-vring_chains_for(const struct vring_chain *chains, uint16_t nr, uint64_t len);
+uint16_t vring_chains_for(const struct vring_chain *chains, uint16_t nr, uint64_t len);
 
 /**
  * Write used entries. The driver does not see them before vring_dev_flush().
@@ -231,12 +223,10 @@ vring_chains_for(const struct vring_chain *chains, uint16_t nr, uint64_t len);
  * @param nr how many
  * @return 0; -EINVAL: more than are in flight, nothing written; -EIO: broken, nothing written
  */
-int
-vring_dev_push(struct vring_dev *q, const struct vring_done *done, uint16_t nr);
+int vring_dev_push(struct vring_dev *q, const struct vring_done *done, uint16_t nr);
 
 /** vring_dev_push() of the done member of each chain. */
-int
-vring_dev_push_chains(struct vring_dev *q, const struct vring_chain *chains, uint16_t nr);
+int vring_dev_push_chains(struct vring_dev *q, const struct vring_chain *chains, uint16_t nr);
 
 /**
  * Write one used entry for a whole batch (IN_ORDER only; virtio 1.2, 2.7.9 and 2.8.8): the driver
@@ -248,16 +238,14 @@ vring_dev_push_chains(struct vring_dev *q, const struct vring_chain *chains, uin
  * @param nr how many; 0 does nothing
  * @return 0; -ENOTSUP: IN_ORDER not agreed, use vring_dev_push_chains(); -EINVAL, -EIO as there
  */
-int
-vring_dev_push_batch(struct vring_dev *q, const struct vring_chain *chains, uint16_t nr);
+int vring_dev_push_batch(struct vring_dev *q, const struct vring_chain *chains, uint16_t nr);
 
 /**
  * Publish everything that was pushed: one index store (split) or the first entry's flags (packed),
  * with release order after the entries and after all that was written to the buffers.
  * Nothing on a broken queue.
  */
-void
-vring_dev_flush(struct vring_dev *q);
+void vring_dev_flush(struct vring_dev *q);
 
 /**
  * Does the driver want an interrupt for what was flushed since the last call?
@@ -270,8 +258,7 @@ vring_dev_flush(struct vring_dev *q);
  *   EVENT_IDX the first flush after init is always signalled, because a former user of the ring may
  *   have left something unsignalled
  */
-bool
-vring_dev_signal_needed(struct vring_dev *q);
+bool vring_dev_signal_needed(struct vring_dev *q);
 
 /**
  * Ask the driver for a notification (kick) with its next available buffer, then look again.
@@ -279,23 +266,19 @@ vring_dev_signal_needed(struct vring_dev *q);
  * @return true: buffers are available that this queue has not consumed. The driver may not kick for
  *   these: poll instead of sleeping (arming again later is fine). False also if broken
  */
-bool
-vring_dev_arm(struct vring_dev *q);
+bool vring_dev_arm(struct vring_dev *q);
 
 /**
  * Tell the driver that no notification is needed, for as long as this queue is polled. A hint: a
  * kick may still come.
  */
-void
-vring_dev_disarm(struct vring_dev *q);
+void vring_dev_disarm(struct vring_dev *q);
 
 /** Is a buffer available that was not consumed? Reads the ring's index or flags. */
-bool
-vring_dev_pending(struct vring_dev *q);
+bool vring_dev_pending(struct vring_dev *q);
 
 /** Where the queue stands: consumed and flushed. What is pushed and not flushed does not count. */
-struct vring_state
-vring_dev_state(const struct vring_dev *q);
+struct vring_state vring_dev_state(const struct vring_dev *q);
 
 /**
  * Drop all buffers in flight: the available position goes back to the used one, so that the next
@@ -307,8 +290,7 @@ vring_dev_state(const struct vring_dev *q);
  *
  * @return slots given back (split: buffers); 0 on a broken queue, which keeps its state
  */
-uint32_t
-vring_dev_rewind(struct vring_dev *q);
+uint32_t vring_dev_rewind(struct vring_dev *q);
 
 #pragma GCC visibility pop
 

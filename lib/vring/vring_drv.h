@@ -104,12 +104,10 @@ struct vring_drv {
  * @param config max_segs is not used
  * @return 0; -EINVAL, -EFAULT as vring_dev_init(); -ENOMEM
  */
-int
-vring_drv_init(struct vring_drv *q, const struct vring_config *config);
+int vring_drv_init(struct vring_drv *q, const struct vring_config *config);
 
 /** Free what init allocated. Accepts a queue whose init failed and one of zeros; twice is fine. */
-void
-vring_drv_fini(struct vring_drv *q);
+void vring_drv_fini(struct vring_drv *q);
 
 /** Why the queue is broken; VRING_ERR_NONE while it is not. */
 static inline enum vring_error
@@ -138,20 +136,17 @@ vring_drv_nr_free(const struct vring_drv *q)
  *   than the queue's size or the table's, more than 2^32 - 1 bytes in one direction;
  *   -ENOTSUP: a table without INDIRECT_DESC; -EIO: broken
  */
-int
-vring_drv_add(struct vring_drv *q, const struct vring_buf *bufs, uint16_t nr_out, uint16_t nr_in,
-	void *cookie, const struct vring_table *table);
+int vring_drv_add(struct vring_drv *q, const struct vring_buf *bufs, uint16_t nr_out,
+	uint16_t nr_in, void *cookie, const struct vring_table *table);
 
 /** Make everything added visible to the device, with release order. Nothing on a broken queue. */
-void
-vring_drv_publish(struct vring_drv *q);
+void vring_drv_publish(struct vring_drv *q);
 
 /**
  * Does the device want a notification for what was published since the last call? Contains the
  * full fence between publishing and reading the device's wish.
  */
-bool
-vring_drv_kick_needed(struct vring_drv *q);
+bool vring_drv_kick_needed(struct vring_drv *q);
 
 /**
  * Take used buffers.
@@ -161,19 +156,16 @@ vring_drv_kick_needed(struct vring_drv *q);
  * @param nr how many at most
  * @return how many; 0: none, or broken
  */
-uint16_t
-vring_drv_get(struct vring_drv *q, struct vring_drv_done *done, uint16_t nr);
+uint16_t vring_drv_get(struct vring_drv *q, struct vring_drv_done *done, uint16_t nr);
 
 /**
  * Ask for an interrupt with the next used buffer, then look again.
  * @return true: used buffers are there for which no interrupt may come: take them first
  */
-bool
-vring_drv_arm(struct vring_drv *q);
+bool vring_drv_arm(struct vring_drv *q);
 
 /** Tell the device that no interrupt is needed. A hint: one may still come. */
-void
-vring_drv_disarm(struct vring_drv *q);
+void vring_drv_disarm(struct vring_drv *q);
 
 /**
  * Take back a buffer that is still in flight, in no particular order. Only when the device has been
@@ -183,12 +175,10 @@ vring_drv_disarm(struct vring_drv *q);
  * @param[out] cookie of the buffer
  * @return 0; -ENOENT: nothing is in flight
  */
-int
-vring_drv_detach(struct vring_drv *q, void **cookie);
+int vring_drv_detach(struct vring_drv *q, void **cookie);
 
 /** Where the driver stands: added and published, taken back. */
-struct vring_state
-vring_drv_state(const struct vring_drv *q);
+struct vring_state vring_drv_state(const struct vring_drv *q);
 
 #pragma GCC visibility pop
 

@@ -47,12 +47,10 @@ vring_drv_complete(struct vring_drv *q, uint16_t id, uint64_t len, struct vring_
 #define VRING_DRV_SKIPPED UINT64_MAX
 
 /** Is this id one that the device may give back? Breaks the queue if not. */
-bool
-vring_drv_id_ok(struct vring_drv *q, uint32_t id);
+bool vring_drv_id_ok(struct vring_drv *q, uint32_t id);
 
 /** In-order: buffers up to and with this id, oldest first; 0 if it is not among the published. */
-uint32_t
-vring_drv_order_count(const struct vring_drv *q, uint16_t id);
+uint32_t vring_drv_order_count(const struct vring_drv *q, uint16_t id);
 
 /** In-order: the oldest id in flight. */
 static inline uint16_t
@@ -61,19 +59,13 @@ vring_drv_order_oldest(const struct vring_drv *q)
 	return q->order[q->order_first];
 }
 
-void
-vring_split_drv_add(
+void vring_split_drv_add(
 	struct vring_drv *q, const struct vring_drv_chain *c, void *cookie, uint32_t writable);
-void
-vring_split_drv_publish(struct vring_drv *q);
-uint16_t
-vring_split_drv_get(struct vring_drv *q, struct vring_drv_done *done, uint16_t nr);
-void
-vring_packed_drv_add(
+void vring_split_drv_publish(struct vring_drv *q);
+uint16_t vring_split_drv_get(struct vring_drv *q, struct vring_drv_done *done, uint16_t nr);
+void vring_packed_drv_add(
 	struct vring_drv *q, const struct vring_drv_chain *c, void *cookie, uint32_t writable);
-void
-vring_packed_drv_publish(struct vring_drv *q);
-uint16_t
-vring_packed_drv_get(struct vring_drv *q, struct vring_drv_done *done, uint16_t nr);
+void vring_packed_drv_publish(struct vring_drv *q);
+uint16_t vring_packed_drv_get(struct vring_drv *q, struct vring_drv_done *done, uint16_t nr);
 
 #endif /* VRING_DRV_FORMAT_H */

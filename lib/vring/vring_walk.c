@@ -80,10 +80,11 @@ struct walk_table {
 	uint64_t iova;
 };
 
-/* Copy an entry that the region of the last hit does not hold as a whole. The table is covered. */
+/* Copy an entry that is not aligned or in two regions. All of the table is mapped. */
 static void
-table_read_slow(struct walk_table *t, uint64_t iova, uint8_t *to)
+table_read_slow(struct walk_table *t, uint64_t iova, uint64_t raw[2])
 {
+	uint8_t *to = (uint8_t *)raw;
 	uint32_t i;
 
 	for (i = 0; i < VRING_DESC_BYTES; i++, iova++) {
@@ -92,8 +93,10 @@ table_read_slow(struct walk_table *t, uint64_t iova, uint8_t *to)
 
 			t->hit = (struct vring_hit){r->iova, r->size, r->va, r->perm};
 		}
-		vring_copy_once(&to[i], t->hit.va + (iova - t->hit.iova), 1);
+		to[i] = vring_load8(t->hit.va + (iova - t->hit.iova));
 	}
+	raw[0] = le64toh(raw[0]);
+	raw[1] = le64toh(raw[1]);
 }
 
 static void
@@ -101,13 +104,14 @@ table_read(struct walk_table *t, uint32_t index, uint64_t raw[2])
 {
 	uint64_t iova = t->iova + (uint64_t)index * VRING_DESC_BYTES;
 	uint64_t offset = iova - t->hit.iova;
+	bool whole = offset < t->hit.size && t->hit.size - offset >= VRING_DESC_BYTES;
 
-	if (offset < t->hit.size && t->hit.size - offset >= VRING_DESC_BYTES)
-		vring_copy_once(raw, t->hit.va + offset, VRING_DESC_BYTES);
-	else
-		table_read_slow(t, iova, (uint8_t *)raw);
-	raw[0] = le64toh(raw[0]);
-	raw[1] = le64toh(raw[1]);
+	if (VRING_LIKELY(whole && ((uintptr_t)t->hit.va + offset) % sizeof(uint64_t) == 0)) {
+		raw[0] = vring_desc_addr(t->hit.va + offset);
+		raw[1] = vring_desc_tail(t->hit.va + offset);
+	} else {
+		table_read_slow(t, iova, raw);
+	}
 }
 
 static enum vring_error

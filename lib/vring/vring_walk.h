@@ -35,12 +35,10 @@ vring_walk_start(struct vring_dev *q, struct vring_seg *segs, uint32_t nr_left)
 }
 
 /** Add the buffer of one descriptor. */
-enum vring_error
-vring_walk_add(struct vring_walk *w, const struct vring_desc_copy *d);
+enum vring_error vring_walk_add(struct vring_walk *w, const struct vring_desc_copy *d);
 
 /** Add what an indirect descriptor points to. @p d was checked to be allowed to be indirect. */
-enum vring_error
-vring_walk_table(struct vring_walk *w, const struct vring_desc_copy *d);
+enum vring_error vring_walk_table(struct vring_walk *w, const struct vring_desc_copy *d);
 
 /** Fill in all of the chain but its done. */
 static inline void
@@ -81,15 +79,11 @@ vring_walk_single(const struct vring_hit *hit, const struct vring_desc_copy *d,
 }
 
 /* The two formats, called by vring_dev.c. */
-uint16_t
-vring_split_peek(struct vring_dev *q, struct vring_chain *chains, uint16_t nr,
+uint16_t vring_split_peek(struct vring_dev *q, struct vring_chain *chains, uint16_t nr,
 	struct vring_seg *segs, uint16_t nr_segs);
-void
-vring_split_push(struct vring_dev *q, const void *done, size_t stride, uint16_t nr);
-uint16_t
-vring_packed_peek(struct vring_dev *q, struct vring_chain *chains, uint16_t nr,
+void vring_split_push(struct vring_dev *q, const void *done, size_t stride, uint16_t nr);
+uint16_t vring_packed_peek(struct vring_dev *q, struct vring_chain *chains, uint16_t nr,
 	struct vring_seg *segs, uint16_t nr_segs);
-void
-vring_packed_push(struct vring_dev *q, const void *done, size_t stride, uint16_t nr);
+void vring_packed_push(struct vring_dev *q, const void *done, size_t stride, uint16_t nr);
 
 #endif /* VRING_WALK_H */
