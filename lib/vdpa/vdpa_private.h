@@ -60,10 +60,14 @@ struct vdpa_cvq_effects {		/* how commands take effect: called on the op thread,
 struct vdpa_cvq *vdpa_cvq_create(const struct vdpa_cvq_effects *effects, uint16_t nr_pairs);
 void vdpa_cvq_free(struct vdpa_cvq *cvq);
 void vdpa_cvq_reset(struct vdpa_cvq *cvq, uint64_t features);	/* a driver's reset: defaults, 1 pair active */
+void vdpa_cvq_set_features(struct vdpa_cvq *cvq, uint64_t features);	/* before start, where no reset came before it */
 int vdpa_cvq_start(struct vdpa_cvq *cvq, const struct vdpa_vq_config *vq, struct vdpa_domain *domain);
 void vdpa_cvq_stop(struct vdpa_cvq *cvq, struct vdpa_vq_state *state);
 int vdpa_cvq_update_memory(struct vdpa_cvq *cvq, struct vdpa_domain *domain);
-/* Serve all that is available; answers each command; signals by vq.call_fd. 0, or -EBADMSG: the ring is broken. */
+/*
+ * Serve what is available; answers each command; signals by vq.call_fd. 0: nothing is left, the next command kicks;
+ * 1: enough for one call (64 commands, 200 ms), call again; -EBADMSG: the ring is broken (vdpa_error_text()).
+ */
 int vdpa_cvq_serve(struct vdpa_cvq *cvq);
 int vdpa_cvq_restore(struct vdpa_cvq *cvq);			/* play the settings to a device that was started anew */
 uint16_t vdpa_cvq_active_pairs(const struct vdpa_cvq *cvq);
