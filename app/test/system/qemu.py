@@ -150,7 +150,7 @@ class Machine:
     def __init__(self, programs: ProgramSet, tools: Tools, folder: Path, path: str, *,
                  queues: int = 1, server: bool = False, reconnect: bool = True,
                  machine: str = 'pc', net: Sequence[str] = (), name: str = 'vm',
-                 backend: str = "memory-backend-memfd,share=on", wait: bool = True):
+                 memory: str = 'memory-backend-memfd,share=on', wait: bool = True):
         assert tools.qemu is not None
         self.version = tools.qemu_version()
         self.folder, self.name = folder, name
@@ -172,7 +172,7 @@ class Machine:
         argv = [tools.qemu, '-nodefaults', '-no-user-config', '-display', 'none', '-machine',
                 f'{machine},memory-backend=ram', '-accel', 'tcg', '-cpu', 'qemu64',
                 '-m', f'{RAM_BYTES >> 20}M,slots={DIMM_SLOTS},maxmem=1G', '-bios', str(bios),
-                '-object', f'{backend},id=ram,size={RAM_BYTES}',
+                '-object', f'{memory},id=ram,size={RAM_BYTES}',
                 '-qtest', f'unix:{folder}/{name}.qtest,server=on,wait=off', '-qtest-log', 'none',
                 '-qmp', f'unix:{folder}/{name}.qmp,server=on,wait=off',
                 '-chardev', chardev, '-netdev', netdev, '-device', ','.join(card)]
@@ -202,7 +202,7 @@ class Machine:
         for number in sorted(base.iterdir(), key=lambda p: int(p.name)):
             try:
                 target = os.readlink(number)
-                if not re.search(r'memfd:|memory-backend|qemu_back_mem|/ram', target):
+                if not re.search(r'/memfd:|/dev/shm/', target):
                     continue
                 fd = os.open(number, os.O_RDWR | os.O_CLOEXEC)
             except OSError:
