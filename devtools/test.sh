@@ -54,10 +54,11 @@ interrupted() {
 			timeout 20 tail --pid="$child" -f /dev/null || true
 		done
 	fi
-	say "interrupted"
+	say "interrupted" 2>&7
 	exit "$1"
 }
 child=
+exec 7>&2	# the trap may run where a step's output goes to its log
 trap 'interrupted 130' INT
 trap 'interrupted 143' TERM
 
@@ -65,7 +66,7 @@ trap 'interrupted 143' TERM
 run() {
 	local rc=0
 	set -m
-	"$@" < /dev/null 8>&- &
+	"$@" < /dev/null 7>&- 8>&- &
 	child=$!
 	set +m
 	wait $child || rc=$?
@@ -111,10 +112,10 @@ build() {
 unit() {
 	local tree=$1 name=$2 rc=0
 	shift 2
-	rm -f "$tree/meson-logs/testlog.json"
+	rm -f "$tree"/meson-logs/testlog*.json
 	step "$tree" "$name" nice meson test -C "$tree" --no-rebuild "$@" || rc=$?
-	[ ! -e "$tree/meson-logs/testlog.json" ] ||
-		mv "$tree/meson-logs/testlog.json" "$tree/results/$name.json"
+	# With --wrapper the name has the wrapper's in it.
+	mv "$tree"/meson-logs/testlog*.json "$tree/results/$name.json" || rc=1
 	return $rc
 }
 
