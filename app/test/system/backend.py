@@ -9,7 +9,7 @@ only where stock librte_vhost is known not to hold what our daemon promises.
 import os
 import time
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Union
 
 from proc import Program, ProgramSet, Resources, Tools, wait_until
 
@@ -40,10 +40,11 @@ class Backend:
     name = 'backend'
 
     def __init__(self, programs: ProgramSet, tools: Tools, folder: Path, *, sockets: int = 1,
-                 pairs: int = 1, client: bool = False, devargs: str = '',
+                 pairs: int = 1, client: bool = False, devargs: Union[str, Sequence[str]] = '',
                  options: Sequence[str] = (), joined: bool = False):
         self.programs, self.tools, self.folder = programs, tools, folder
-        self.pairs, self.client, self.devargs = pairs, client, devargs
+        self.pairs, self.client = pairs, client
+        self.devargs = [devargs] * sockets if isinstance(devargs, str) else list(devargs)
         self.options, self.joined = list(options), joined
         self.paths = [str(folder / f'v{n}') for n in range(sockets)]
         self.program: Optional[Program] = None
