@@ -51,7 +51,7 @@ link_match(const struct sw_net_link *link, const struct sw_net_dev *dev)
 		if (strcmp(here, dev->name) == 0)
 			return vdpa_error_set(-EBUSY, "%s: device %s has it as its peer, so it "
 					      "needs backend=peer,peer=%s", dev->name, there, there);
-		if (peer[0] == '\0' || strcmp(here, peer) != 0)
+		if (peer[0] == '\0' || strcmp(here, peer) != 0 || strcmp(there, dev->name) == 0)
 			continue;
 		if (there[0] == '\0')
 			return vdpa_error_set(-EBUSY, "peer=%s: expected a device with "

@@ -332,12 +332,10 @@ sw_net_cvq(struct vdpa_device *vdpa, uint8_t cls, uint8_t cmd, const void *data,
 		dev->allmulti = *(const uint8_t *)data != 0;
 	else if (cls == VIRTIO_NET_CTRL_MAC && cmd == VIRTIO_NET_CTRL_MAC_TABLE_SET)
 		return 0;
-	else if (cls == VIRTIO_NET_CTRL_MAC && cmd == VIRTIO_NET_CTRL_MAC_ADDR_SET) {
+	else if (cls == VIRTIO_NET_CTRL_MAC && cmd == VIRTIO_NET_CTRL_MAC_ADDR_SET)
 		memcpy(dev->mac, data, sizeof(dev->mac));
-		vdpa_config_changed(vdpa); /* virtio 1.2, 5.1.6.5.3: it shows in mac */
-	} else {
+	else
 		return -ENOTSUP;
-	}
 	return 0;
 }
 
