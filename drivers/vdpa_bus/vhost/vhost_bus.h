@@ -104,6 +104,11 @@ struct vhost_mem {
 	struct vhost_region regions[VHOST_REGIONS_MAX];
 	uint32_t nr_regions;
 };
+/*
+ * Would librte_vhost map this part of a file? Where it fails to, it loses the descriptor. 0; -EINVAL no size, or it wraps
+ * around; -EBADF nothing to map; what mmap gave.
+ */
+int vdpa_vhost_memory_mappable(int fd, uint64_t offset, uint64_t size_bytes);
 /* 0; -E2BIG; -EINVAL: a region lies outside its own mapping. */
 int vdpa_vhost_memory_take(struct vhost_mem *memory, const struct rte_vhost_memory *table);
 bool vdpa_vhost_memory_same(const struct vhost_mem *a, const struct vhost_mem *b);

@@ -32,6 +32,10 @@ struct message {
 		} vring;
 		struct {
 			uint32_t nr_regions;
+			uint32_t padding;
+			struct {
+				uint64_t iova, size_bytes, user, fd_offset;
+			} regions[VHOST_REGIONS_MAX];
 		} memory;
 		struct {
 			uint32_t offset;
@@ -171,17 +175,33 @@ pre_set_features(struct vhost_conn *conn, struct message *msg)
 	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 }
 
+/* What librte_vhost would refuse is refused here, with the reason. NULL: it will do. */
+static const char *
+mem_table_refused(struct message *msg)
+{
+	struct message_fds *fds = message_fds(msg);
+	uint32_t i;
+
+	if (msg->payload.memory.nr_regions > VHOST_REGIONS_MAX)
+		return "its memory has more than 8 regions";
+	if (fds == NULL)
+		return NULL;
+	if ((uint32_t)fds->nr != msg->payload.memory.nr_regions)
+		return "its memory is not shared: regions have no descriptor";
+	for (i = 0; i < msg->payload.memory.nr_regions; i++)
+		if (vdpa_vhost_memory_mappable(fds->fds[i], msg->payload.memory.regions[i].fd_offset,
+				msg->payload.memory.regions[i].size_bytes) < 0)
+			return "its memory cannot be mapped";
+	return NULL;
+}
+
 static enum rte_vhost_msg_result
 pre_set_mem_table(struct vhost_conn *conn, struct message *msg)
 {
-	struct message_fds *fds = message_fds(msg);
+	const char *why = mem_table_refused(msg);
 
-	if (msg->payload.memory.nr_regions > VHOST_REGIONS_MAX) {
-		vdpa_vhost_session_fail(conn, "its memory has more than 8 regions");
-		return end(msg);
-	}
-	if (fds != NULL && (uint32_t)fds->nr != msg->payload.memory.nr_regions) {
-		vdpa_vhost_session_fail(conn, "its memory is not shared: regions have no descriptor");
+	if (why != NULL) {
+		vdpa_vhost_session_fail(conn, why);
 		return end(msg);
 	}
 	/* It may unmap: an address there must not be taken for a guarded one any more. */

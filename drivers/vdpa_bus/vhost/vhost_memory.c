@@ -5,8 +5,31 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <rte_common.h>
 
 #include "vhost_bus.h"
+
+int
+vdpa_vhost_memory_mappable(int fd, uint64_t offset, uint64_t size_bytes)
+{
+	struct stat st;
+	void *map;
+
+	if (size_bytes == 0 || size_bytes > INT64_MAX || offset > INT64_MAX - size_bytes)
+		return -EINVAL;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_blksize <= 0)
+		return -EBADF;
+	/* As librte_vhost does it: from offset 0, in pages of the file. */
+	size_bytes = RTE_ALIGN_MUL_CEIL(offset + size_bytes, (uint64_t)st.st_blksize);
+	map = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	munmap(map, size_bytes);
+	return 0;
+}
 
 int
 vdpa_vhost_memory_take(struct vhost_mem *memory, const struct rte_vhost_memory *table)
