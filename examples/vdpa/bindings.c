@@ -15,7 +15,6 @@
 struct entry {
 	struct vdpa_device *dev;
 	char name[VDPA_NAME_MAX];
-	bool made;			/* by a management device, on our behalf */
 	struct vdpa_bus_driver *driver;	/* bound by it, or NULL */
 	char *path;			/* the socket, or NULL */
 	bool listens;			/* on it: the file is ours */
@@ -189,27 +188,13 @@ static int
 make_device(const struct vdpad_device_config *config)
 {
 	struct vdpa_mgmtdev *mgmtdev = vdpa_mgmtdev_find(config->mgmtdev);
-	struct vdpa_device *dev;
-	struct entry *entry;
 	char names[256] = "";
-	int rc;
 
 	if (mgmtdev == NULL) {
 		vdpa_mgmtdev_foreach(list_mgmtdev, names);
 		return vdpa_error_set(-EINVAL, "mgmtdev=%s: expected one of %s", config->mgmtdev, names);
 	}
-	rc = mgmtdev->dev_add(mgmtdev, config->name, config->args);
-	if (rc != 0)
-		return rc;
-	dev = vdpa_device_find(config->name);
-	entry = dev != NULL ? entry_get(dev) : NULL;
-	if (entry == NULL) {
-		if (dev != NULL)
-			mgmtdev->dev_del(mgmtdev, dev, true);
-		return vdpa_error_set(-ENOMEM, "out of memory");
-	}
-	entry->made = true;
-	return 0;
+	return mgmtdev->dev_add(mgmtdev, config->name, config->args);
 }
 
 int
@@ -303,18 +288,42 @@ on_hung(const char *device, void *arg)
 }
 
 static void
-close_entry(struct entry *entry)
+close_binding(struct entry *entry)
 {
-	/* Whoever waits for a device that hangs, hangs. Its thread and memory go with the process. */
-	if (entry->hung) {
-		if (entry->path != NULL && entry->listens)
-			unlink(entry->path);
+	if (entry->driver == NULL)
+		return;
+	if (!entry->hung) {
+		if (unbind_entry(entry) != 0)
+			VDPAD_LOG(ERR, "%s: %s", entry->name, vdpa_error_text());
 		return;
 	}
-	if (entry->driver != NULL && unbind_entry(entry) != 0)
-		VDPAD_LOG(ERR, "%s: %s", entry->name, vdpa_error_text());
-	if (entry->made && entry->dev->mgmtdev->dev_del(entry->dev->mgmtdev, entry->dev, true) != 0)
-		VDPAD_LOG(ERR, "%s: %s", entry->name, vdpa_error_text());
+	/* Whoever waits for a device that hangs, hangs. Its thread and memory go with the process. */
+	if (entry->path != NULL && entry->listens)
+		unlink(entry->path);
+}
+
+/* Those that EAL made, too: it would not tell whether they hang. @return how many do. */
+static int
+delete_devices(void)
+{
+	struct vdpa_device **devices;
+	const struct entry *entry;
+	size_t nr_devices, i;
+	int nr_hung = 0, rc;
+
+	devices = vdpad_devices(&nr_devices);
+	/* Backwards, as destructors go. */
+	for (i = nr_devices; i > 0; i--) {
+		entry = entry_find(devices[i - 1]->name);
+		if (devices[i - 1]->mgmtdev == NULL || (entry != NULL && entry->hung))
+			continue;
+		rc = devices[i - 1]->mgmtdev->dev_del(devices[i - 1]->mgmtdev, devices[i - 1], true);
+		if (rc != 0)
+			VDPAD_LOG(ERR, "%s", vdpa_error_text());
+		nr_hung += rc == -EBUSY;
+	}
+	free(devices);
+	return nr_hung;
 }
 
 int
@@ -323,9 +332,9 @@ vdpad_bindings_close(void)
 	int nr_hung = vdpa_stop_all(0, on_hung, NULL);
 	size_t i;
 
-	/* Backwards, as destructors go. */
 	for (i = nr_entries; i > 0; i--)
-		close_entry(&entries[i - 1]);
+		close_binding(&entries[i - 1]);
+	nr_hung += delete_devices();
 	if (nr_hung == 0) {
 		free(entries);
 		entries = NULL;

@@ -196,7 +196,7 @@ class Tools:
 
     @property
     def daemon(self) -> Optional[str]:
-        built = str(self.builddir / 'examples/vdpa/dpdk-vdpa') if self.builddir else None
+        built = str(self.builddir / 'examples/dpdk-vdpa') if self.builddir else None
         return self._pick('DPDK_VDPA', built, 'dpdk-vdpa')
 
     @property
