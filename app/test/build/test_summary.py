@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The vDPA framework authors
+"""devtools/test_summary.py: nothing that failed may vanish from the sum."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).resolve().parents[3] / "devtools" / "test_summary.py"
+CMOCKA = """[==========] Running 3 test(s).
+[ RUN      ] a
+[       OK ] a
+[ RUN      ] b
+this machine has no clock
+[  SKIPPED ] b
+[ RUN      ] c
+"""
+CMOCKA_FAILED = """[  ERROR   ] --- 1 != 2
+[  FAILED  ] c
+[==========] 3 test(s) run.
+[  FAILED  ] 1 test(s), listed below:
+[  FAILED  ] c
+"""
+XML = """<?xml version="1.0"?><testsuites><testsuite>
+<testcase classname="m" name="t1"/>
+<testcase classname="m" name="t2"><skipped message="no qemu"/></testcase>
+<testcase classname="m" name="t3"><failure message="f">why t3 failed</failure></testcase>
+<testcase classname="m" name="t4"><error message="e">why t4 broke</error></testcase>
+</testsuite></testsuites>"""
+
+
+def step(tree, name, code, **files):
+    """Writes what test.sh would leave of a step."""
+    results = tree / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"{name}.status").write_text(f"{code} 7\n")
+    for suffix, text in files.items():
+        (results / f"{name}.{suffix}").write_text(text)
+
+
+def summary(*trees):
+    done = subprocess.run(["/usr/bin/python3", "-B", TOOL, *trees], text=True, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return done.returncode, done.stdout, done.stdout.splitlines()[-1]
+
+
+def meson(**test):
+    return json.dumps({"name": "vdpa:unit / ring", "stdout": "", "stderr": "", **test}) + "\n"
+
+
+def test_a_good_run(tmp_path):
+    step(tmp_path / "build-test-x", "build", 0, log="lots")
+    step(tmp_path / "build-test-x", "unit", 0, json=meson(result="OK") + meson(
+        result="OK", stdout="[       OK ] a\n[       OK ] b\n[  PASSED  ] 2 test(s).\n"))
+    assert summary(tmp_path / "build-test-x")[::2] == (0, "4 passed, 0 failed, 0 skipped")
+
+
+def test_cmocka_functions_are_counted_once(tmp_path):
+    step(tmp_path, "unit", 1, json=meson(result="FAIL", stdout=CMOCKA, stderr=CMOCKA_FAILED))
+    code, said, last = summary(tmp_path)
+    assert (code, last) == (1, "1 passed, 1 failed, 1 skipped")
+    assert "this machine has no clock" in said
+    assert "ring: c" in said
+
+
+@pytest.mark.parametrize("result", ["FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS"])
+def test_a_program_that_ends_badly_fails(tmp_path, result):
+    step(tmp_path, "unit", 1, json=meson(result=result, stdout="[       OK ] a\nthen it died\n"))
+    code, said, last = summary(tmp_path)
+    assert (code, last) == (1, "1 passed, 1 failed, 0 skipped")
+    assert "then it died" in said
+
+
+def test_a_skipped_program_has_its_reason(tmp_path):
+    step(tmp_path, "unit", 0, json=meson(result="SKIP", stdout="no headers here\n")
+         + meson(result="OK"))
+    code, said, last = summary(tmp_path)
+    assert (code, last) == (0, "1 passed, 0 failed, 1 skipped")
+    assert "no headers here" in said
+
+
+def test_pytest_report(tmp_path):
+    step(tmp_path, "system", 1, xml=XML)
+    code, said, last = summary(tmp_path)
+    assert (code, last) == (1, "1 passed, 2 failed, 1 skipped")
+    for text in ("why t3 failed", "why t4 broke", "no qemu"):
+        assert text in said
+
+
+def test_bad_exit_code_without_a_failed_test_fails(tmp_path):
+    good = XML.split("<testcase classname=\"m\" name=\"t3\"", maxsplit=1)[0]
+    step(tmp_path, "system", 2, xml=good + "</testsuite></testsuites>", log="collection broke")
+    code, said, last = summary(tmp_path)
+    assert (code, last) == (1, "1 passed, 1 failed, 1 skipped")
+    assert "collection broke" in said
+
+
+def test_a_build_that_fails(tmp_path):
+    step(tmp_path, "build", 1, log="error: no such thing")
+    code, said, last = summary(tmp_path)
+    assert (code, last) == (1, "0 passed, 1 failed, 0 skipped")
+    assert "error: no such thing" in said
+
+
+def test_a_report_without_tests_fails(tmp_path):
+    step(tmp_path, "unit", 0, json="")
+    assert summary(tmp_path)[::2] == (1, "0 passed, 1 failed, 0 skipped")
+
+
+def test_nothing_at_all_fails(tmp_path):
+    assert summary(tmp_path)[::2] == (1, "0 passed, 0 failed, 0 skipped")
+
+
+def test_a_step_that_could_not_run(tmp_path):
+    step(tmp_path, "build", 0)
+    (tmp_path / "results" / "headers.skipped").write_text("a mirror without them\n")
+    code, said, last = summary(tmp_path)
+    assert (code, last) == (0, "1 passed, 0 failed, 1 skipped")
+    assert "a mirror without them" in said
