@@ -5,6 +5,8 @@
 set -euo pipefail
 # shellcheck source=devtools/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=devtools/fetch.sh
+. "$(dirname "${BASH_SOURCE[0]}")/fetch.sh"
 
 suite=${UML_SUITE:-forky}
 uml_dir=$(realpath -m "$cache_dir/uml")
@@ -31,48 +33,17 @@ Exit code: 0 done, 1 could not be fetched or does not run, 2 wrong usage.
 TEXT
 }
 
-# The ordinary apt client, with a sources list and a state folder of its own.
-private_apt() {
-	local program=$1
-	shift
-	"$program" -q -o Dir::Etc::sourcelist="$work/apt/sources.list" -o Dir::Etc::sourceparts=- \
-		-o Dir::State::lists="$work/apt/lists" -o Dir::Cache="$work/apt/cache" \
-		-o Dir::State::status=/dev/null -o Acquire::Check-Valid-Until=false \
-		-o Acquire::Languages=none -o APT::Sandbox::User=root "$@" >&2
-}
-
-fetch_packages() {
-	local url keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-	[ -r $keyring ] || die "$keyring is missing: run devtools/deps.sh"
-	command -v patchelf > /dev/null || die "patchelf is missing: run devtools/deps.sh"
-	url=$(mirror)
-	mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial" "$work/debs"
-	echo "deb [arch=amd64 signed-by=$keyring] $url $suite main" > "$work/apt/sources.list"
-	say "reading the package list of $suite"
-	private_apt apt-get update || die "cannot read the package list of $suite"
-	say "fetching user-mode-linux and libc6"
-	(cd "$work/debs" && private_apt apt-get download user-mode-linux libc6) ||
-		die "cannot fetch user-mode-linux and libc6 from $suite"
-}
-
-# unpack DEB DIRECTORY PATTERN...: the members that match, without their folders.
-unpack() {
-	local deb=$1 dir=$2
-	shift 2
-	dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$dir" --wildcards --transform='s,.*/,,' "$@"
-}
-
 # $1 is where the tree will stand: the loader's path is written into the kernel.
 build_tree() {
 	local tree=$work/tree uml name lib
 	mkdir -p "$tree/modules" "$tree/lib"
-	uml=$(echo "$work"/debs/user-mode-linux_*.deb)
+	uml=$(fetched user-mode-linux)
 	unpack "$uml" "$tree" '*/linux.uml'
 	for name in $modules; do
 		unpack "$uml" "$tree/modules" "*/$name" || die "the package has no module $name"
 	done
 	for lib in libc.so.6 "$loader"; do
-		unpack "$(echo "$work"/debs/libc6_*.deb)" "$tree/lib" "*/x86_64-linux-gnu/$lib"
+		unpack "$(fetched libc6)" "$tree/lib" "*/x86_64-linux-gnu/$lib"
 	done
 	patchelf --set-interpreter "$1/lib/$loader" --set-rpath "$1/lib" "$tree/linux.uml"
 	mv "$tree/linux.uml" "$tree/linux"
@@ -86,9 +57,11 @@ make_current() {
 	work=$(mktemp -d "$uml_dir/new.XXXXXX")
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 1' HUP INT TERM
-	fetch_packages
-	version=$(dpkg-deb -f "$work"/debs/user-mode-linux_*.deb Version)
-	libc=$(dpkg-deb -f "$work"/debs/libc6_*.deb Version)
+	command -v patchelf > /dev/null || die "patchelf is missing: run devtools/deps.sh"
+	fetch_open "$work" "$suite"
+	fetch_packages user-mode-linux libc6
+	version=$(dpkg-deb -f "$(fetched user-mode-linux)" Version)
+	libc=$(dpkg-deb -f "$(fetched libc6)" Version)
 	target=$uml_dir/$(echo "$version-libc$libc" | tr -c 'A-Za-z0-9.+\n-' _)
 	if [ ! -d "$target" ] || ! "$target/linux" --version > /dev/null 2>&1; then
 		build_tree "$target"
