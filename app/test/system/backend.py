@@ -144,8 +144,8 @@ class VdpaDaemon(Backend):
     def argv(self) -> List[str]:
         control, data = cpus()
         argv = [str(self.tools.daemon), *self.eal(f'0@{control}')]
-        extra = ',' + self.devargs if self.devargs else ''
-        for number in range(len(self.paths)):
+        for number, devargs in enumerate(self.devargs):
+            extra = ',' + devargs if devargs else ''
             kind = f'peer,peer=vdpa_sw_net{number ^ 1}' if self.joined else 'loopback'
             argv += ['--vdev', f'vdpa_sw_net{number},backend={kind},max_vqp={self.pairs}{extra}']
         argv += ['--', '--iface', str(self.folder / 'v'), '--workers', str(data)]
