@@ -104,6 +104,9 @@ serve_cvq(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 	    plan->ctrl_vq < 0 || !binding->run.vqs[plan->ctrl_vq].ready)
 		return;
 	rc = VDPA_OP(priv, "cvq", CVQ_MS, vdpa_cvq_serve(binding->cvq));
+	/* more wait: after what else is queued */
+	if (rc > 0)
+		vdpa_pass_cvq_kicked(binding);
 	if (rc == -EBADMSG) {
 		vdpa_pass_vq_fail(binding, &binding->run.session->vqs[plan->ctrl_vq], binding->plan[plan->ctrl_vq].base_seq,
 			plan->ctrl_vq, rc, vdpa_error_text());
