@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -86,6 +87,7 @@ static void
 count_hit(void *arg)
 {
 	atomic_fetch_add((atomic_int *)arg, 1);
+	errno = EIO;
 }
 
 /* ---- ---- */
@@ -114,6 +116,9 @@ zero_pages(void)
 	for (int i = 0; i < SIZE; i += PAGE)
 		CHECK(b[i] == 0xaa);
 	CHECK(other_hits == 0);
+	/* again, as for a second thread that came too late: served, not told */
+	CHECK(mmap((void *)a, SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == (void *)a);
+	CHECK(a[5 * PAGE] == 0 && hits == 1);
 	vdpa_sigbus_unguard((void *)a);
 	vdpa_sigbus_unguard((void *)a);
 	vdpa_sigbus_unguard(NULL);
@@ -235,14 +240,65 @@ guards_of_many_threads_do_not_mix(void **state)
 	expect(many_threads, 0);
 }
 
+struct slow {
+	volatile uint8_t *va;
+	atomic_bool begun, ended;
+};
+
+static void
+slow_hit(void *arg)
+{
+	struct slow *slow = arg;
+	struct timespec ts = { 0, 50000000 };
+
+	atomic_store(&slow->begun, true);
+	nanosleep(&ts, NULL);
+	atomic_store(&slow->ended, true);
+}
+
+static void *
+read_one(void *arg)
+{
+	struct slow *slow = arg;
+
+	return (void *)(uintptr_t)slow->va[0];
+}
+
+static int
+handler_runs(void)
+{
+	struct slow slow = { 0 };
+	pthread_t thread;
+	int fd;
+
+	CHECK((slow.va = map_file(&fd, MAP_SHARED)) != NULL);
+	CHECK(vdpa_sigbus_guard((void *)slow.va, SIZE, slow_hit, &slow) == 0);
+	CHECK(ftruncate(fd, 0) == 0);
+	CHECK(pthread_create(&thread, NULL, read_one, &slow) == 0);
+	while (!atomic_load(&slow.begun))
+		sched_yield();
+	vdpa_sigbus_unguard((void *)slow.va);
+	CHECK(atomic_load(&slow.ended));
+	CHECK(pthread_join(thread, NULL) == 0);
+	return 0;
+}
+
+static void
+unguard_waits_for_a_handler_that_runs(void **state)
+{
+	(void)state;
+	expect(handler_runs, 0);
+}
+
 /* ---- not guarded ---- */
 
 static int
 install(void)
 {
-	static uint8_t page[2 * PAGE] __attribute__((aligned(PAGE)));
+	static uint8_t pages[2][PAGE] __attribute__((aligned(PAGE)));
+	int rc = vdpa_sigbus_guard(pages[0], PAGE, NULL, NULL);
 
-	return vdpa_sigbus_guard(page, sizeof(page), NULL, NULL);
+	return rc != 0 ? rc : vdpa_sigbus_guard(pages[1], PAGE, NULL, NULL);
 }
 
 static int
@@ -298,11 +354,24 @@ sent_by_somebody(void)
 	return __LINE__;
 }
 
+/* Such a signal has the sender where a fault has the address. */
+static int
+sent_with_an_address(void)
+{
+	uintptr_t addr = (uintptr_t)getuid() << 32 | getpid();
+
+	CHECK(vdpa_sigbus_guard((void *)(addr & ~(uintptr_t)(PAGE - 1)), PAGE, NULL, NULL) == 0 ||
+	      addr < PAGE);
+	CHECK(kill(getpid(), SIGBUS) == 0);
+	return __LINE__;
+}
+
 static void
 signal_sent_by_somebody_ends_the_process(void **state)
 {
 	(void)state;
 	expect(sent_by_somebody, SIGBUS);
+	expect(sent_with_an_address, SIGBUS);
 }
 
 static int
@@ -455,6 +524,7 @@ main(void)
 		cmocka_unit_test(guarded_memory_becomes_zero_and_its_owner_hears_once),
 		cmocka_unit_test(running_readers_survive_truncation),
 		cmocka_unit_test(guards_of_many_threads_do_not_mix),
+		cmocka_unit_test(unguard_waits_for_a_handler_that_runs),
 		cmocka_unit_test(unknown_shared_mapping_gets_one_zero_page),
 		cmocka_unit_test(unknown_private_mapping_ends_the_process),
 		cmocka_unit_test(signal_sent_by_somebody_ends_the_process),

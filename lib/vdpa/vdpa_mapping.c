@@ -250,8 +250,7 @@ vdpa_mapping_fence(struct vdpa_mapping *mapping)
 {
 	if (mapping->base == NULL || atomic_exchange(&mapping->fenced, true))
 		return;
-	if (mmap(mapping->base, mapping->size_bytes, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+	if (!vdpa_map_zero(mapping->base, mapping->size_bytes))
 		VDPA_LOG(ERR, "memory region 0x%" PRIx64 " cannot be fenced: %s",
 			 mapping->range.iova, strerror(errno));
 }

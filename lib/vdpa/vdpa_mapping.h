@@ -37,6 +37,8 @@ void vdpa_mapping_fence(struct vdpa_mapping *mapping);
 int vdpa_mapping_read(const struct vdpa_mapping *mapping, uint64_t offset, void *data,
 		      size_t len_bytes);
 
+/* vdpa_sigbus.c: replace memory by zero pages, at once, under whoever uses it; in signal context too. */
+bool vdpa_map_zero(void *start, size_t size_bytes);
 /* vdpa_domain.c: some mapping is lost. On the control thread. */
 void vdpa_domain_lost(void *arg);
 
