@@ -654,7 +654,7 @@ huge_pages_are_mapped_whole(void **state)
 		.iova = 0x1000, .size_bytes = PAGE, .fd = fd, .fd_offset = huge + 3 * PAGE,
 	};
 	struct vdpa_domain *domain;
-	uint8_t *view;
+	uint8_t *view = MAP_FAILED;
 
 	(void)state;
 	if (fd < 0 || ftruncate(fd, 2 * huge) != 0 ||

@@ -123,10 +123,11 @@ page_bytes(int fd, uint64_t *bytes)
 {
 	struct statfs fs;
 
+	*bytes = sysconf(_SC_PAGESIZE);
 	if (fstatfs(fd, &fs) != 0)
 		return -errno;
-	*bytes = fs.f_type == HUGETLBFS_MAGIC ? (uint64_t)fs.f_bsize
-					      : (uint64_t)sysconf(_SC_PAGESIZE);
+	if (fs.f_type == HUGETLBFS_MAGIC)
+		*bytes = fs.f_bsize;
 	return 0;
 }
 
