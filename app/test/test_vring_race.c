@@ -8,6 +8,7 @@
  */
 
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <time.h>
 
@@ -316,6 +317,103 @@ both_sides_sleep_and_wake(void **state)
 	env_free(d.e);
 }
 
+/* --- the same, one buffer at a time and without sleeping: nothing else finds a missing fence --- */
+
+#define PINGS 400000
+
+struct ping {
+	struct vring_env *e;
+	struct vring_drv drv;
+	uint32_t kicked, called; /* notifications sent, by the other side */
+};
+
+/* Wait until the other side has sent one more; it must. */
+static void
+await_notification(const uint32_t *sent, uint32_t *seen)
+{
+	struct timespec now, until;
+	uint32_t spins = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += 10;
+	while (__atomic_load_n(sent, __ATOMIC_ACQUIRE) == *seen) {
+		if (++spins % 256 == 0)
+			sched_yield();
+		if (spins % 65536 == 0) {
+			clock_gettime(CLOCK_MONOTONIC, &now);
+			assert_true(now.tv_sec < until.tv_sec);
+		}
+	}
+	*seen = __atomic_load_n(sent, __ATOMIC_ACQUIRE);
+}
+
+/* The two meet at a different moment every time. */
+static void
+jitter(uint64_t *seed)
+{
+	volatile uint32_t i = env_random(seed) % 128;
+
+	while (i > 0)
+		i--;
+}
+
+static void *
+ping_device(void *arg)
+{
+	struct ping *p = arg;
+	struct vring_env *e = p->e;
+	uint32_t total = 0, seen = 0;
+	uint64_t seed = 21;
+
+	while (total < PINGS) {
+		uint16_t n = vring_dev_pop(&e->dev, e->chains, 4, e->segs, ENV_NR_SEGS);
+
+		if (n == 0) {
+			if (!vring_dev_arm(&e->dev))
+				await_notification(&p->kicked, &seen);
+			continue;
+		}
+		jitter(&seed);
+		assert_int_equal(vring_dev_push_chains(&e->dev, e->chains, n), 0);
+		vring_dev_flush(&e->dev);
+		if (vring_dev_signal_needed(&e->dev))
+			__atomic_add_fetch(&p->called, 1, __ATOMIC_RELEASE);
+		total += n;
+	}
+	return NULL;
+}
+
+static void
+no_notification_is_lost(void **state)
+{
+	struct ping p = {.e = env_new(4, *(const uint64_t *)*state, 0)};
+	const struct vring_buf b = {DATA_IOVA, 64};
+	struct vring_drv_done done[4];
+	uint32_t sent = 0, got = 0, seen = 0;
+	uint16_t n;
+	pthread_t thread;
+
+	assert_int_equal(vring_drv_init(&p.drv, &p.e->config), 0);
+	assert_int_equal(pthread_create(&thread, NULL, ping_device, &p), 0);
+	while (got < PINGS) {
+		/* Mostly one, now and then two in flight. */
+		while (sent < PINGS && sent - got < 1 + (got % 64 == 0)) {
+			assert_int_equal(vring_drv_add(&p.drv, &b, 1, 0, NULL, NULL), 0);
+			sent++;
+			vring_drv_publish(&p.drv);
+			if (vring_drv_kick_needed(&p.drv))
+				__atomic_add_fetch(&p.kicked, 1, __ATOMIC_RELEASE);
+		}
+		n = vring_drv_get(&p.drv, done, 4);
+		got += n;
+		if (n == 0 && !vring_drv_arm(&p.drv))
+			await_notification(&p.called, &seen);
+	}
+	pthread_join(thread, NULL);
+	vring_drv_fini(&p.drv);
+	env_free(p.e);
+}
+
 int
 main(void)
 {
@@ -333,6 +431,12 @@ main(void)
 		{"both sides, packed", both_sides_sleep_and_wake, NULL, NULL, &f[3]},
 		{"both sides, packed, event index", both_sides_sleep_and_wake, NULL, NULL, &f[4]},
 		{"both sides, packed, in order", both_sides_sleep_and_wake, NULL, NULL, &f[5]},
+		{"no notification lost, split", no_notification_is_lost, NULL, NULL, &f[0]},
+		{"no notification lost, split, event index", no_notification_is_lost, NULL, NULL,
+			&f[1]},
+		{"no notification lost, packed", no_notification_is_lost, NULL, NULL, &f[3]},
+		{"no notification lost, packed, event index", no_notification_is_lost, NULL, NULL,
+			&f[4]},
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
