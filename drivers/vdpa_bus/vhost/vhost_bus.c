@@ -219,7 +219,7 @@ socket_unbind(struct vhost_binding *binding)
 	struct vhost_conn *conn;
 
 	if (binding->socket.path[0] == '\0')
-		return -ENOENT;
+		return vdpa_error_set(-ENOENT, "%s: is not bound", binding->name);
 	conn = vdpa_vhost_conn_of(binding);
 	if (conn != NULL) {
 		if (conn->own)
@@ -340,7 +340,9 @@ unbind_socket(struct vdpa_device *dev)
 {
 	struct vhost_binding *binding = binding_find(dev);
 
-	return binding != NULL ? socket_unbind(binding) : -ENOENT;
+	if (binding == NULL)
+		return vdpa_error_set(-ENOENT, "%s: no such device", dev->name);
+	return socket_unbind(binding);
 }
 
 static struct vdpa_bus_driver vhost_driver = {

@@ -416,7 +416,9 @@ post(int vid, void *context)
 		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 	pthread_mutex_lock(&conn->lock);
 	ret = conn->closing ? -ESHUTDOWN : post_locked(conn, msg);
-	vdpa_vhost_messages_note(conn->request, conn->request_began_ns, false);
+	/* Nothing was noted before the message in which an op registered the hooks. */
+	if (conn->request != 0)
+		vdpa_vhost_messages_note(conn->request, conn->request_began_ns, false);
 	pthread_mutex_unlock(&conn->lock);
 	vdpa_vhost_conn_put(conn);
 	if (ret == 0)

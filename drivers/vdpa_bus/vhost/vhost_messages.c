@@ -4,6 +4,7 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include <rte_common.h>
@@ -96,9 +97,11 @@ messages_show(const char *cmd, const char *params, struct rte_tel_data *data)
 
 RTE_INIT(vhost_messages_init)
 {
-	rte_telemetry_register_cmd("/vdpa/vhost/messages", messages_show,
-		"Front-end messages by kind: how many, and the longest time in us that one held the "
-		"thread that serves all sockets. Takes no parameters");
+	int ret = rte_telemetry_register_cmd("/vdpa/vhost/messages", messages_show,
+		"Front-end messages: number, longest time (us) on the one event thread. No parameters");
+
+	if (ret < 0)
+		VHOST_LOG(WARNING, "no telemetry of messages: %s", strerror(-ret));
 }
 
 bool
