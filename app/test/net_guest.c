@@ -12,9 +12,9 @@
 
 #include "net_guest.h"
 
-#define MEM_BYTES UINT64_C(0x4000000)
+#define MEM_BYTES   UINT64_C(0x4000000)
 #define TABLE_DESCS 8
-#define SYNC_MS 5000
+#define SYNC_MS     5000
 
 void
 net_sleep_ms(uint32_t ms)
@@ -59,7 +59,7 @@ map_memory(struct net_guest *g)
 		assert_int_equal(ftruncate(g->mem_fd, MEM_BYTES), 0);
 	}
 	g->region.va = mmap(NULL, MEM_BYTES, PROT_READ | PROT_WRITE,
-			    g->config.shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, g->mem_fd, 0);
+		g->config.shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, g->mem_fd, 0);
 	assert_true(g->region.va != MAP_FAILED);
 	g->region.iova = NET_GUEST_IOVA;
 	g->region.size = MEM_BYTES;
@@ -129,7 +129,7 @@ static const struct vdpa_binding_ops binding_ops = {
 static int
 want(struct net_guest *g, bool driver_ok)
 {
-	struct vdpa_wanted_vq vqs[2 * NET_GUEST_PAIRS_MAX] = { 0 };
+	struct vdpa_wanted_vq vqs[2 * NET_GUEST_PAIRS_MAX] = {0};
 	struct vdpa_range region = {
 		.iova = NET_GUEST_IOVA,
 		.size_bytes = MEM_BYTES,
@@ -169,7 +169,7 @@ want(struct net_guest *g, bool driver_ok)
 	return rc != 0 ? rc : vdpa_session_sync(g->session, SYNC_MS);
 }
 
-/* What a failed test leaves is put away for the next one. Guests on its stack are gone: only their sessions count. */
+/* What a failed test leaves is put away for the next one; its guests on the stack are gone. */
 static struct {
 	struct vdpa_session *session;
 	struct vdpa_binding *binding;
@@ -338,7 +338,8 @@ net_guest_fill(struct net_guest *g, uint16_t pair, uint16_t nr)
 
 	for (; done < nr && q->nr_free > 0; done++) {
 		uint16_t slot = q->free_slots[q->nr_free - 1];
-		struct vring_buf buf = { q->slots_iova + (uint64_t)slot * q->slot_bytes, q->slot_bytes };
+		struct vring_buf buf = {
+			q->slots_iova + (uint64_t)slot * q->slot_bytes, q->slot_bytes};
 
 		if (vring_drv_add(&q->ring, &buf, 0, 1, (void *)(uintptr_t)(slot + 1), NULL) != 0)
 			break;
@@ -352,7 +353,7 @@ net_guest_fill(struct net_guest *g, uint16_t pair, uint16_t nr)
 static uint16_t
 cut(enum net_shape shape, uint64_t iova, uint32_t hdr, uint32_t len, struct vring_buf *bufs)
 {
-	uint32_t cuts[5] = { 0 }, at = 0, left = hdr + len;
+	uint32_t cuts[5] = {0}, at = 0, left = hdr + len;
 	uint16_t nr = 0;
 
 	switch (shape) {
@@ -367,21 +368,22 @@ cut(enum net_shape shape, uint64_t iova, uint32_t hdr, uint32_t len, struct vrin
 		break;
 	}
 	for (int i = 0; i < 5 && cuts[i] != 0 && cuts[i] < left; i++) {
-		bufs[nr++] = (struct vring_buf){ iova + at, cuts[i] };
+		bufs[nr++] = (struct vring_buf){iova + at, cuts[i]};
 		at += cuts[i];
 		left -= cuts[i];
 	}
-	bufs[nr++] = (struct vring_buf){ iova + at, left };
+	bufs[nr++] = (struct vring_buf){iova + at, left};
 	return nr;
 }
 
 bool
-net_guest_send(struct net_guest *g, uint16_t pair, enum net_shape shape, const struct virtio_net_hdr_v1 *hdr,
-	       const void *frame, uint32_t len)
+net_guest_send(struct net_guest *g, uint16_t pair, enum net_shape shape,
+	const struct virtio_net_hdr_v1 *hdr, const void *frame, uint32_t len)
 {
 	static const struct virtio_net_hdr_v1 zero;
 	struct net_queue *q = &g->pairs[pair].tx;
-	bool indirect = shape == NET_INDIRECT && (g->config.features & F(RING_F_INDIRECT_DESC)) != 0;
+	bool indirect = shape == NET_INDIRECT &&
+		(g->config.features & F(RING_F_INDIRECT_DESC)) != 0;
 	struct vring_buf bufs[6];
 	struct vring_table table;
 	uint64_t iova;
@@ -395,11 +397,13 @@ net_guest_send(struct net_guest *g, uint16_t pair, enum net_shape shape, const s
 	assert_true(g->hdr_bytes + len <= q->slot_bytes);
 	memcpy(net_guest_ptr(g, iova), hdr != NULL ? hdr : &zero, g->hdr_bytes);
 	memcpy((uint8_t *)net_guest_ptr(g, iova) + g->hdr_bytes, frame, len);
-	nr = cut(shape == NET_INDIRECT && !indirect ? NET_WHOLE : shape, iova, g->hdr_bytes, len, bufs);
+	nr = cut(shape == NET_INDIRECT && !indirect ? NET_WHOLE : shape, iova, g->hdr_bytes, len,
+		bufs);
 	table.iova = q->tables_iova + (uint64_t)slot * TABLE_DESCS * 16;
 	table.va = net_guest_ptr(g, table.iova);
 	table.nr = TABLE_DESCS;
-	if (vring_drv_add(&q->ring, bufs, nr, 0, (void *)(uintptr_t)(slot + 1), indirect ? &table : NULL) != 0)
+	if (vring_drv_add(&q->ring, bufs, nr, 0, (void *)(uintptr_t)(slot + 1),
+		    indirect ? &table : NULL) != 0)
 		return false;
 	q->nr_free--;
 	net_guest_kick(g, q);
@@ -436,7 +440,7 @@ net_guest_reap(struct net_guest *g, uint16_t pair)
 /* One buffer, its bytes from skip on appended to the frame. */
 static uint32_t
 take_buffer(struct net_guest *g, struct net_queue *q, uint32_t skip, struct virtio_net_hdr_v1 *hdr,
-	    uint8_t *frame, uint32_t size)
+	uint8_t *frame, uint32_t size)
 {
 	struct vring_drv_done done;
 	const uint8_t *data;
@@ -464,7 +468,8 @@ have_buffer(struct net_queue *q)
 }
 
 int
-net_guest_receive(struct net_guest *g, uint16_t pair, struct virtio_net_hdr_v1 *hdr, void *frame, uint32_t size)
+net_guest_receive(struct net_guest *g, uint16_t pair, struct virtio_net_hdr_v1 *hdr, void *frame,
+	uint32_t size)
 {
 	struct net_queue *q = &g->pairs[pair].rx;
 	struct virtio_net_hdr_v1 header;
@@ -487,15 +492,15 @@ net_guest_receive(struct net_guest *g, uint16_t pair, struct virtio_net_hdr_v1 *
 }
 
 int
-net_guest_wait(struct net_guest *g, uint16_t pair, struct virtio_net_hdr_v1 *hdr, void *frame, uint32_t size,
-	       uint32_t timeout_ms)
+net_guest_wait(struct net_guest *g, uint16_t pair, struct virtio_net_hdr_v1 *hdr, void *frame,
+	uint32_t size, uint32_t timeout_ms)
 {
 	struct net_queue *q = &g->pairs[pair].rx;
 	uint64_t until = net_now_us() + timeout_ms * UINT64_C(1000);
 	int len;
 
 	while ((len = net_guest_receive(g, pair, hdr, frame, size)) < 0) {
-		struct pollfd call = { .fd = q->call_fd, .events = POLLIN };
+		struct pollfd call = {.fd = q->call_fd, .events = POLLIN};
 		uint64_t count, now = net_now_us();
 
 		if (now >= until)

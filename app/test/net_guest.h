@@ -6,8 +6,9 @@
 
 /**
  * @file
- * A guest with a virtio-net driver inside the test program: memory, rings and buffers by address, attached to a device by
- * a session as a bus driver would. One thread. Every step asserts (cmocka) that it worked unless its return value says so.
+ * A guest with a virtio-net driver inside the test program: memory, rings and buffers by address,
+ * attached to a device by a session as a bus driver would. One thread. Every step asserts (cmocka)
+ * that it worked unless its return value says so.
  */
 
 #include <setjmp.h>
@@ -46,7 +47,7 @@ struct net_guest_config {
 	uint16_t ring_size;		/**< 0: 64 */
 	uint32_t rx_bytes;		/**< of a receive buffer; 0: 9216 */
 	uint32_t tx_bytes;		/**< of a transmit buffer; 0: 9216 */
-	bool shared;			/**< memory in a file, so that net_guest_remap() can be used */
+	bool shared;			/**< memory in a file, for net_guest_remap() */
 };
 
 struct net_queue {
@@ -72,7 +73,7 @@ struct net_guest {
 	struct vring_region region;
 	struct vring_mem mem;
 	int mem_fd;
-	uint8_t *former_va;		/**< before net_guest_remap(); the driver's rings are seen there */
+	uint8_t *former_va;		/**< before net_guest_remap(): the driver's */
 	uint32_t regions_seq;
 	uint64_t used_bytes;
 	uint32_t base_seq;
@@ -110,8 +111,8 @@ void net_guest_kick(struct net_guest *g, struct net_queue *q);
 /** Take back sent buffers. @return how many */
 uint16_t net_guest_reap(struct net_guest *g, uint16_t pair);
 /** The next frame if there is one. @return its bytes, or -1; hdr may be NULL */
-int net_guest_receive(struct net_guest *g, uint16_t pair, struct virtio_net_hdr_v1 *hdr, void *frame,
-		      uint32_t size);
+int net_guest_receive(struct net_guest *g, uint16_t pair, struct virtio_net_hdr_v1 *hdr,
+		      void *frame, uint32_t size);
 /** The same, waiting up to timeout_ms. */
 int net_guest_wait(struct net_guest *g, uint16_t pair, struct virtio_net_hdr_v1 *hdr, void *frame,
 		   uint32_t size, uint32_t timeout_ms);

@@ -13,8 +13,8 @@
 #include "sw_net.h"
 
 #define BASE (F(F_VERSION_1) | F(NET_F_MAC))
-#define RX 0
-#define TX 1
+#define RX   0
+#define TX   1
 
 static void
 fill_frame(uint8_t *frame, uint32_t len, uint32_t seed)
@@ -25,9 +25,10 @@ fill_frame(uint8_t *frame, uint32_t len, uint32_t seed)
 	}
 }
 
-/* Send frames of these sizes and shapes through a loopback and compare them; nothing may be lost. */
+/* Send frames of these sizes, in all shapes, through a loopback; none may be lost or changed. */
 static void
-pump(struct net_guest *g, uint16_t pair, const uint32_t *sizes, unsigned int nr_sizes, unsigned int nr_frames)
+pump(struct net_guest *g, uint16_t pair, const uint32_t *sizes, unsigned int nr_sizes,
+	unsigned int nr_frames)
 {
 	static uint8_t sent[66000], got[66000];
 	unsigned int out = 0, in = 0;
@@ -87,7 +88,8 @@ assert_drops(struct vdpa_device *dev, uint16_t index, uint64_t drops)
 	assert_int_equal(sum, drops);
 }
 
-static const uint32_t all_sizes[] = { 64, 60, 65, 76, 127, 128, 129, 512, 1514, 2048, 4097, 9000, 14 };
+static const uint32_t all_sizes[] = {
+	64, 60, 65, 76, 127, 128, 129, 512, 1514, 2048, 4097, 9000, 14};
 
 static void
 loopback_returns_every_frame_unchanged_in_every_ring_format(void **state)
@@ -135,7 +137,7 @@ loopback_returns_every_frame_unchanged_in_every_ring_format(void **state)
 static void
 a_legacy_driver_has_a_header_of_ten_bytes(void **state)
 {
-	struct net_guest_config config = { .device = "lo", .features = F(F_ANY_LAYOUT) };
+	struct net_guest_config config = {.device = "lo", .features = F(F_ANY_LAYOUT)};
 	struct net_guest g;
 
 	(void)state;
@@ -156,7 +158,7 @@ a_legacy_driver_has_a_header_of_ten_bytes(void **state)
 static void
 pairs_do_not_mix(void **state)
 {
-	struct net_guest_config config = { .device = "lo", .features = BASE, .nr_pairs = 4 };
+	struct net_guest_config config = {.device = "lo", .features = BASE, .nr_pairs = 4};
 	uint8_t frame[64], got[64];
 	struct net_guest g;
 
@@ -167,13 +169,15 @@ pairs_do_not_mix(void **state)
 		net_guest_fill(&g, pair, 32);
 		for (int i = 0; i < 20; i++) {
 			fill_frame(frame, sizeof(frame), pair * 100 + i);
-			assert_true(net_guest_send(&g, pair, NET_WHOLE, NULL, frame, sizeof(frame)));
+			assert_true(
+				net_guest_send(&g, pair, NET_WHOLE, NULL, frame, sizeof(frame)));
 		}
 	}
 	for (uint16_t pair = 0; pair < 4; pair++) {
 		for (int i = 0; i < 20; i++) {
 			fill_frame(frame, sizeof(frame), pair * 100 + i);
-			assert_int_equal(net_guest_wait(&g, pair, NULL, got, sizeof(got), 2000), 64);
+			assert_int_equal(
+				net_guest_wait(&g, pair, NULL, got, sizeof(got), 2000), 64);
 			assert_memory_equal(got, frame, sizeof(frame));
 		}
 		assert_int_equal(net_guest_receive(&g, pair, NULL, got, sizeof(got)), -1);
@@ -185,12 +189,12 @@ pairs_do_not_mix(void **state)
 static void
 without_receive_buffers_frames_wait_and_a_kick_moves_them(void **state)
 {
-	static const uint64_t formats[] = { 0, F(RING_F_EVENT_IDX), F(F_RING_PACKED),
-					    F(F_RING_PACKED) | F(RING_F_EVENT_IDX) };
+	static const uint64_t formats[] = {
+		0, F(RING_F_EVENT_IDX), F(F_RING_PACKED), F(F_RING_PACKED) | F(RING_F_EVENT_IDX)};
 
 	(void)state;
 	for (unsigned int i = 0; i < 4; i++) {
-		struct net_guest_config config = { .device = "lo", .features = BASE | formats[i] };
+		struct net_guest_config config = {.device = "lo", .features = BASE | formats[i]};
 		uint8_t frame[100], got[100];
 		struct net_guest g;
 
@@ -256,7 +260,7 @@ a_mergeable_frame_waits_until_all_its_buffers_are_there(void **state)
 static void
 a_frame_that_no_buffer_can_hold_is_dropped_and_counted(void **state)
 {
-	struct net_guest_config config = { .device = "lo", .features = BASE, .rx_bytes = 1000 };
+	struct net_guest_config config = {.device = "lo", .features = BASE, .rx_bytes = 1000};
 	static uint8_t frame[9000], got[9000];
 	struct net_guest g;
 
@@ -315,8 +319,8 @@ a_frame_beyond_64_kib_is_dropped_and_one_of_64_kib_passes(void **state)
 static void
 null_takes_every_frame_and_counts_it(void **state)
 {
-	struct net_guest_config config = { .device = "nul", .features = BASE, .nr_pairs = 2 };
-	uint8_t frame[200] = { 0 };
+	struct net_guest_config config = {.device = "nul", .features = BASE, .nr_pairs = 2};
+	uint8_t frame[200] = {0};
 	struct net_guest g;
 
 	(void)state;
@@ -341,9 +345,13 @@ null_takes_every_frame_and_counts_it(void **state)
 static void
 headers_of_offloads_that_were_not_agreed_do_no_harm(void **state)
 {
-	struct net_guest_config config = { .device = "lo", .features = BASE };
-	struct virtio_net_hdr_v1 hdr = { .flags = 0xff, .csum_start = 60000, .csum_offset = 60000,
-					 .hdr_len = 0xffff, .gso_size = 0xffff, .num_buffers = 999 };
+	struct net_guest_config config = {.device = "lo", .features = BASE};
+	struct virtio_net_hdr_v1 hdr = {.flags = 0xff,
+		.csum_start = 60000,
+		.csum_offset = 60000,
+		.hdr_len = 0xffff,
+		.gso_size = 0xffff,
+		.num_buffers = 999};
 	uint8_t frame[100], got[200];
 	struct net_guest g;
 
@@ -406,8 +414,9 @@ an_unfinished_checksum_is_completed_for_a_receiver_that_did_not_agree(void **sta
 	net_guest_open(&g, &config);
 	for (uint32_t len = 60; len <= 1514; len += 53) {
 		for (uint32_t start = 14; start < 60; start += 5) {
-			struct virtio_net_hdr_v1 hdr = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-							 .csum_start = start, .csum_offset = nr % 2 ? 16 : 6 };
+			struct virtio_net_hdr_v1 hdr = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+				.csum_start = start,
+				.csum_offset = nr % 2 ? 16 : 6};
 			uint32_t at = start + hdr.csum_offset;
 			uint16_t want;
 
@@ -437,10 +446,10 @@ an_unfinished_checksum_is_completed_for_a_receiver_that_did_not_agree(void **sta
 static void
 a_checksum_of_zero_is_written_as_all_ones(void **state)
 {
-	struct net_guest_config config = { .device = "lo", .features = BASE | F(NET_F_CSUM) };
-	struct virtio_net_hdr_v1 hdr = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34,
-					 .csum_offset = 6 };
-	uint8_t frame[60] = { 0 }, got[60];
+	struct net_guest_config config = {.device = "lo", .features = BASE | F(NET_F_CSUM)};
+	struct virtio_net_hdr_v1 hdr = {
+		.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34, .csum_offset = 6};
+	uint8_t frame[60] = {0}, got[60];
 	struct net_guest g;
 
 	(void)state;
@@ -464,8 +473,10 @@ an_unfinished_checksum_passes_to_a_receiver_that_agreed(void **state)
 		.device = "lo",
 		.features = BASE | F(NET_F_CSUM) | F(NET_F_GUEST_CSUM),
 	};
-	struct virtio_net_hdr_v1 hdr = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34,
-					 .csum_offset = 16, .hdr_len = 54 };
+	struct virtio_net_hdr_v1 hdr = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+		.csum_start = 34,
+		.csum_offset = 16,
+		.hdr_len = 54};
 	uint8_t frame[100], got[100];
 	struct net_guest g;
 
@@ -489,24 +500,26 @@ an_unfinished_checksum_passes_to_a_receiver_that_agreed(void **state)
 static void
 checksum_offsets_outside_the_frame_are_dropped(void **state)
 {
-	static const uint16_t cases[][2] = { { 99, 0 }, { 0, 99 }, { 98, 1 }, { 100, 0 }, { 0xffff, 0 },
-					     { 0, 0xffff }, { 0xffff, 0xffff }, { 0xfffe, 3 }, { 50, 49 } };
-	uint64_t features[] = { BASE | F(NET_F_CSUM), BASE | F(NET_F_CSUM) | F(NET_F_GUEST_CSUM) };
+	static const uint16_t cases[][2] = {{99, 0}, {0, 99}, {98, 1}, {100, 0}, {0xffff, 0},
+		{0, 0xffff}, {0xffff, 0xffff}, {0xfffe, 3}, {50, 49}};
+	uint64_t features[] = {BASE | F(NET_F_CSUM), BASE | F(NET_F_CSUM) | F(NET_F_GUEST_CSUM)};
 
 	(void)state;
 	for (unsigned int i = 0; i < 2; i++) {
-		struct net_guest_config config = { .device = "lo", .features = features[i] };
-		uint8_t frame[100] = { 0 }, got[100];
+		struct net_guest_config config = {.device = "lo", .features = features[i]};
+		uint8_t frame[100] = {0}, got[100];
 		struct net_guest g;
 
 		net_device_add("lo", "");
 		net_guest_open(&g, &config);
 		net_guest_fill(&g, 0, 20);
 		for (unsigned int k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
-			struct virtio_net_hdr_v1 hdr = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-							 .csum_start = cases[k][0], .csum_offset = cases[k][1] };
+			struct virtio_net_hdr_v1 hdr = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+				.csum_start = cases[k][0],
+				.csum_offset = cases[k][1]};
 
-			assert_true(net_guest_send(&g, 0, k % NET_SHAPES, &hdr, frame, sizeof(frame)));
+			assert_true(
+				net_guest_send(&g, 0, k % NET_SHAPES, &hdr, frame, sizeof(frame)));
 		}
 		net_stat_wait(g.dev, TX, "drop_csum", sizeof(cases) / sizeof(cases[0]));
 		assert_int_equal(net_guest_receive(&g, 0, NULL, got, sizeof(got)), -1);
@@ -536,7 +549,13 @@ wait_degraded(struct net_guest *g)
 static void
 a_broken_queue_stops_and_its_neighbour_goes_on(void **state)
 {
-	enum { TX_OUTSIDE, RX_OUTSIDE, TX_WRITABLE, RX_READABLE, NR_CASES };
+	enum {
+		TX_OUTSIDE,
+		RX_OUTSIDE,
+		TX_WRITABLE,
+		RX_READABLE,
+		NR_CASES
+	};
 
 	(void)state;
 	for (int kind = 0; kind < 2 * NR_CASES; kind++) {
@@ -546,8 +565,8 @@ a_broken_queue_stops_and_its_neighbour_goes_on(void **state)
 			.nr_pairs = 2,
 		};
 		struct vdpa_device_status status;
-		struct vring_buf bad = { 0, 1000 };
-		uint8_t frame[100] = { 0 };
+		struct vring_buf bad = {0, 1000};
+		uint8_t frame[100] = {0};
 		struct net_queue *q;
 		struct net_guest g;
 		bool rx;
@@ -595,11 +614,11 @@ a_broken_queue_stops_and_its_neighbour_goes_on(void **state)
 static void
 a_stop_and_a_start_lose_and_repeat_nothing(void **state)
 {
-	static const uint64_t formats[] = { F(NET_F_MRG_RXBUF), F(F_RING_PACKED), F(F_IN_ORDER) };
+	static const uint64_t formats[] = {F(NET_F_MRG_RXBUF), F(F_RING_PACKED), F(F_IN_ORDER)};
 
 	(void)state;
 	for (unsigned int i = 0; i < 3; i++) {
-		struct net_guest_config config = { .device = "lo", .features = BASE | formats[i] };
+		struct net_guest_config config = {.device = "lo", .features = BASE | formats[i]};
 		uint8_t frame[64], got[64];
 		struct net_guest g;
 		unsigned int out = 0, in = 0;
@@ -609,7 +628,8 @@ a_stop_and_a_start_lose_and_repeat_nothing(void **state)
 		for (int round = 0; round < 40; round++) {
 			for (int k = 0; k < 25; k++, out++) {
 				fill_frame(frame, sizeof(frame), out);
-				assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
+				assert_true(net_guest_send(
+					&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 			}
 			net_guest_fill(&g, 0, round % 3 == 0 ? 10 : 64);
 			assert_int_equal(net_guest_stop(&g), 0);
@@ -618,7 +638,8 @@ a_stop_and_a_start_lose_and_repeat_nothing(void **state)
 			net_guest_fill(&g, 0, 64);
 			assert_int_equal(net_guest_start(&g, 1), 0);
 			for (; in < out; in++) {
-				assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 2000), 64);
+				assert_int_equal(
+					net_guest_wait(&g, 0, NULL, got, sizeof(got), 2000), 64);
 				fill_frame(frame, sizeof(frame), in);
 				assert_memory_equal(got, frame, sizeof(frame));
 			}
@@ -633,7 +654,8 @@ a_stop_and_a_start_lose_and_repeat_nothing(void **state)
 static void
 a_pair_starts_and_stops_while_another_runs(void **state)
 {
-	struct net_guest_config config = { .device = "lo", .features = BASE, .nr_pairs = 2, .nr_ready = 1 };
+	struct net_guest_config config = {
+		.device = "lo", .features = BASE, .nr_pairs = 2, .nr_ready = 1};
 	struct vdpa_device_status status;
 	struct net_guest g;
 
@@ -657,7 +679,7 @@ a_pair_starts_and_stops_while_another_runs(void **state)
 static void
 inactive_pairs_are_left_alone(void **state)
 {
-	struct net_guest_config config = { .device = "lo", .features = BASE, .nr_pairs = 2 };
+	struct net_guest_config config = {.device = "lo", .features = BASE, .nr_pairs = 2};
 	uint8_t frame[64], got[64];
 	struct net_guest g;
 
@@ -684,11 +706,15 @@ inactive_pairs_are_left_alone(void **state)
 static void
 memory_may_move_under_a_running_device(void **state)
 {
-	struct net_guest_config config = { .device = "lo", .features = BASE, .shared = true };
+	struct net_guest_config config = {.device = "lo", .features = BASE, .shared = true};
 	struct vdpa_device_status status;
 	struct net_guest g;
 
 	(void)state;
+#ifdef __SANITIZE_THREAD__
+	print_message("ThreadSanitizer does not know that two addresses are one memory\n");
+	skip();
+#endif
 	net_device_add("lo", "");
 	net_guest_open(&g, &config);
 	pump(&g, 0, all_sizes, 13, 300);

@@ -2,7 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 
-/* sw_net beside its datapath: keys, configuration space, faults, and devices that come and go by EAL. */
+/* sw_net beside its datapath: keys, configuration space, faults, devices by EAL. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,8 +18,8 @@
 #include "sw_net.h"
 
 #define BASE (F(F_VERSION_1) | F(NET_F_MAC))
-#define RX 0
-#define TX 1
+#define RX   0
+#define TX   1
 
 static void
 bad_keys_are_refused_with_key_value_and_what_is_allowed(void **state)
@@ -28,36 +28,38 @@ bad_keys_are_refused_with_key_value_and_what_is_allowed(void **state)
 		const char *args;
 		const char *names[3];
 	} cases[] = {
-		{ "backend=tap", { "backend=tap", "loopback", "peer" } },
-		{ "backend=", { "backend", "backend=VALUE" } },
-		{ "backend", { "backend", "backend=VALUE" } },
-		{ "backend=peer", { "backend=peer", "peer=NAME" } },
-		{ "peer=x", { "peer=x", "backend=peer" } },
-		{ "backend=null,peer=x", { "peer=x", "backend=peer" } },
-		{ "backend=peer,peer=v", { "peer=v", "another device" } },
-		{ "backend=loopback,backend=null", { "backend", "2 times" } },
-		{ "mac=1", { "mac=1", "02:00:00:00:00:01" } },
-		{ "mac=01:00:00:00:00:01", { "mac=01:00:00:00:00:01", "unicast" } },
-		{ "mac=00:00:00:00:00:00", { "mac=00:00:00:00:00:00", "zero" } },
-		{ "mac=02:00:00:00:00:01:02", { "mac=02:00:00:00:00:01:02" } },
-		{ "mtu=67", { "mtu=67", "68", "65535" } },
-		{ "mtu=65536", { "mtu=65536", "68", "65535" } },
-		{ "mtu=-1500", { "mtu=-1500", "68" } },
-		{ "mtu=1500x", { "mtu=1500x", "68" } },
-		{ "max_vqp=0", { "max_vqp=0", "1", "128" } },
-		{ "max_vqp=129", { "max_vqp=129", "1 to 128" } },
-		{ "max_vqp=4294967297", { "max_vqp=4294967297", "1 to 128" } },
-		{ "device_features=xyz", { "device_features=xyz", "hexadecimal" } },
-		{ "device_features=0x800", { "device_features=0x800", "0x800", "not offered" } },
-		{ "device_features=0x8", { "device_features=0x8", "not offered" } }, /* MTU without mtu */
-		{ "device_features=11111111111111111111111111", { "device_features" } },
-		{ "delay_us=1000001", { "delay_us=1000001", "0 to 1000000" } },
-		{ "hang_op=everything", { "hang_op=everything", "set_active_queues" } },
-		{ "fail_op=fence", { "fail_op=fence", "vq_stop" } },
-		{ "workers=0", { "workers=0", "unknown key" } }, /* the daemon's business, not a device's */
-		{ "queues=2", { "queues=2", "unknown key", "max_vqp" } },
-		{ "mac=02:00:00:00:00:01,,mtu", { "mtu" } },
-		{ "=1", { "=1" } },
+		{"backend=tap", {"backend=tap", "loopback", "peer"}},
+		{"backend=", {"backend", "backend=VALUE"}},
+		{"backend", {"backend", "backend=VALUE"}},
+		{"backend=peer", {"backend=peer", "peer=NAME"}},
+		{"peer=x", {"peer=x", "backend=peer"}},
+		{"backend=null,peer=x", {"peer=x", "backend=peer"}},
+		{"backend=peer,peer=v", {"peer=v", "another device"}},
+		{"backend=loopback,backend=null", {"backend", "2 times"}},
+		{"mac=1", {"mac=1", "02:00:00:00:00:01"}},
+		{"mac=01:00:00:00:00:01", {"mac=01:00:00:00:00:01", "unicast"}},
+		{"mac=00:00:00:00:00:00", {"mac=00:00:00:00:00:00", "zero"}},
+		{"mac=02:00:00:00:00:01:02", {"mac=02:00:00:00:00:01:02"}},
+		{"mtu=67", {"mtu=67", "68", "65535"}},
+		{"mtu=65536", {"mtu=65536", "68", "65535"}},
+		{"mtu=-1500", {"mtu=-1500", "68"}},
+		{"mtu=1500x", {"mtu=1500x", "68"}},
+		{"max_vqp=0", {"max_vqp=0", "1", "128"}},
+		{"max_vqp=129", {"max_vqp=129", "1 to 128"}},
+		{"max_vqp=4294967297", {"max_vqp=4294967297", "1 to 128"}},
+		{"device_features=xyz", {"device_features=xyz", "hexadecimal"}},
+		{"device_features=0x800", {"device_features=0x800", "0x800", "not offered"}},
+		{"device_features=0x8",
+			{"device_features=0x8", "not offered"}}, /* MTU without mtu */
+		{"device_features=11111111111111111111111111", {"device_features"}},
+		{"delay_us=1000001", {"delay_us=1000001", "0 to 1000000"}},
+		{"hang_op=everything", {"hang_op=everything", "set_active_queues"}},
+		{"fail_op=fence", {"fail_op=fence", "vq_stop"}},
+		{"workers=0",
+			{"workers=0", "unknown key"}}, /* the daemon's business, not a device's */
+		{"queues=2", {"queues=2", "unknown key", "max_vqp"}},
+		{"mac=02:00:00:00:00:01,,mtu", {"mtu"}},
+		{"=1", {"=1"}},
 	};
 
 	(void)state;
@@ -66,13 +68,15 @@ bad_keys_are_refused_with_key_value_and_what_is_allowed(void **state)
 			fail_msg("%s was taken", cases[i].args);
 		for (int k = 0; k < 3 && cases[i].names[k] != NULL; k++)
 			if (strstr(vdpa_error_text(), cases[i].names[k]) == NULL)
-				fail_msg("%s: '%s' does not say '%s'", cases[i].args, vdpa_error_text(),
-					 cases[i].names[k]);
+				fail_msg("%s: '%s' does not say '%s'", cases[i].args,
+					vdpa_error_text(), cases[i].names[k]);
 		assert_null(vdpa_device_find("v"));
 	}
 	assert_int_equal(net_device_try_add("", ""), -ENAMETOOLONG);
-	assert_int_equal(net_device_try_add("a-name-of-more-than-sixty-three-bytes-is-too-long-for-librte_vhost",
-					    ""), -ENAMETOOLONG);
+	assert_int_equal(
+		net_device_try_add(
+			"a-name-of-more-than-sixty-three-bytes-is-too-long-for-librte_vhost", ""),
+		-ENAMETOOLONG);
 	net_device_add("v", "");
 	assert_int_equal(net_device_try_add("v", ""), -EEXIST);
 	net_device_del("v");
@@ -104,15 +108,17 @@ keys_decide_what_is_offered(void **state)
 	assert_int_equal(features & (F(NET_F_MTU) | F(NET_F_MQ)), 0);
 	assert_true((features & F(NET_F_CTRL_VQ)) != 0);
 	/* segmentation and announcement are not offered: nobody would do them */
-	assert_int_equal(features & (F(NET_F_HOST_TSO4) | F(NET_F_HOST_TSO6) | F(NET_F_GUEST_TSO4) |
-				     F(NET_F_GUEST_ANNOUNCE)), 0);
+	assert_int_equal(features &
+			(F(NET_F_HOST_TSO4) | F(NET_F_HOST_TSO6) | F(NET_F_GUEST_TSO4) |
+				F(NET_F_GUEST_ANNOUNCE)),
+		0);
 
 	features = offered("mtu=9000,max_vqp=127", &one);
 	assert_int_equal(one.mtu, 9000);
 	assert_int_equal(one.nr_pairs, 127);
 	assert_int_equal(one.nr_vqs, 255);
 	assert_int_equal(features & (F(NET_F_MTU) | F(NET_F_MQ) | F(NET_F_CTRL_VQ)),
-			 F(NET_F_MTU) | F(NET_F_MQ) | F(NET_F_CTRL_VQ));
+		F(NET_F_MTU) | F(NET_F_MQ) | F(NET_F_CTRL_VQ));
 	features = offered("max_vqp=128", &one);
 	assert_int_equal(one.nr_pairs, 128);
 	assert_int_equal(one.nr_vqs, 256);
@@ -135,23 +141,29 @@ keys_decide_what_is_offered(void **state)
 static void
 a_mac_address_set_by_the_driver_lasts_until_its_reset(void **state)
 {
-	static const uint8_t mac[6] = { 2, 9, 9, 9, 9, 9 }, former[6] = { 2, 0, 0, 0, 0, 5 };
-	struct net_guest_config config = { .device = "v", .features = BASE };
+	static const uint8_t mac[6] = {2, 9, 9, 9, 9, 9}, former[6] = {2, 0, 0, 0, 0, 5};
+	struct net_guest_config config = {.device = "v", .features = BASE};
 	struct virtio_net_config space;
 	const struct vdpa_device_ops *ops;
-	uint8_t on = 1, table[8] = { 0 };
+	uint8_t on = 1, table[8] = {0};
 	struct net_guest g;
 
 	(void)state;
 	net_device_add("v", "mac=02:00:00:00:00:05");
 	net_guest_open(&g, &config);
 	ops = g.dev->ops;
-	assert_int_equal(ops->cvq(g.dev, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6), 0);
-	assert_int_equal(ops->cvq(g.dev, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, table, 8), 0);
-	assert_int_equal(ops->cvq(g.dev, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &on, 1), 0);
-	assert_int_equal(ops->cvq(g.dev, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, &on, 1), 0);
-	assert_int_equal(ops->cvq(g.dev, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_NOBCAST, &on, 1), -ENOTSUP);
-	assert_int_equal(ops->cvq(g.dev, VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, table, 2), -ENOTSUP);
+	assert_int_equal(
+		ops->cvq(g.dev, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6), 0);
+	assert_int_equal(
+		ops->cvq(g.dev, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, table, 8), 0);
+	assert_int_equal(
+		ops->cvq(g.dev, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &on, 1), 0);
+	assert_int_equal(
+		ops->cvq(g.dev, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, &on, 1), 0);
+	assert_int_equal(
+		ops->cvq(g.dev, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_NOBCAST, &on, 1), -ENOTSUP);
+	assert_int_equal(ops->cvq(g.dev, VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, table, 2),
+		-ENOTSUP);
 	assert_int_equal(ops->config_read(g.dev, 0, &space, sizeof(space)), 0);
 	assert_memory_equal(space.mac, mac, 6);
 	assert_int_equal(space.status, VIRTIO_NET_S_LINK_UP);
@@ -169,10 +181,10 @@ a_mac_address_set_by_the_driver_lasts_until_its_reset(void **state)
 static void
 fail_op_makes_an_op_fail_and_leaves_nothing_running(void **state)
 {
-	struct net_guest_config config = { .device = "v", .features = BASE };
+	struct net_guest_config config = {.device = "v", .features = BASE};
 	struct vdpa_device_status status;
 	struct net_guest g;
-	uint8_t frame[64] = { 0 };
+	uint8_t frame[64] = {0};
 
 	(void)state;
 	net_device_add("v", "fail_op=start");
@@ -199,9 +211,9 @@ fail_op_makes_an_op_fail_and_leaves_nothing_running(void **state)
 static void
 delay_us_holds_frames_and_no_worker(void **state)
 {
-	struct net_guest_config slow = { .device = "slow", .features = BASE };
-	struct net_guest_config fast = { .device = "fast", .features = BASE };
-	uint8_t frame[64] = { 0 }, got[64];
+	struct net_guest_config slow = {.device = "slow", .features = BASE};
+	struct net_guest_config fast = {.device = "fast", .features = BASE};
+	uint8_t frame[64] = {0}, got[64];
 	struct net_guest s, f;
 	unsigned int nr_fast = 0;
 	uint64_t begin;
@@ -239,9 +251,9 @@ delay_us_holds_frames_and_no_worker(void **state)
 static void
 a_hanging_stop_is_fenced_and_a_neighbour_goes_on(void **state)
 {
-	struct net_guest_config config = { .device = "hang", .features = BASE, .shared = true };
-	struct net_guest_config other = { .device = "ok", .features = BASE };
-	uint8_t frame[64] = { 0 }, got[64];
+	struct net_guest_config config = {.device = "hang", .features = BASE, .shared = true};
+	struct net_guest_config other = {.device = "ok", .features = BASE};
+	uint8_t frame[64] = {0}, got[64];
 	struct vdpa_device_status status;
 	struct net_guest g, n;
 	uint64_t before, packets;
@@ -281,13 +293,14 @@ a_hanging_stop_is_fenced_and_a_neighbour_goes_on(void **state)
 static void
 a_vdev_is_a_device_of_its_name(void **state)
 {
-	struct net_guest_config config = { .device = "vdpa_sw_net0", .features = BASE };
+	struct net_guest_config config = {.device = "vdpa_sw_net0", .features = BASE};
 	struct vdpa_device_status status;
 	struct net_guest g;
 
 	(void)state;
 	assert_int_equal(rte_eal_hotplug_add("vdev", "vdpa_sw_net0",
-					     "backend=null,mac=02:00:00:00:00:07,max_vqp=3,workers=0"), 0);
+				 "backend=null,mac=02:00:00:00:00:07,max_vqp=3,workers=0"),
+		0);
 	assert_non_null(vdpa_device_find("vdpa_sw_net0"));
 	net_guest_open(&g, &config);
 	vdpa_device_status_get(g.dev, &status);
@@ -314,7 +327,7 @@ a_vdev_is_a_device_of_its_name(void **state)
 static void
 devices_come_and_go_without_leaving_descriptors(void **state)
 {
-	struct net_guest_config config = { .device = "v", .features = BASE, .nr_pairs = 4 };
+	struct net_guest_config config = {.device = "v", .features = BASE, .nr_pairs = 4};
 	struct net_guest g;
 	int first = -1, last = -1;
 
@@ -354,7 +367,8 @@ main(void)
 
 	/* named, so that the linker takes the whole driver */
 	rte_log_set_level(sw_net_logtype, RTE_LOG_INFO);
-	for (char *word = strtok(line, " "); word != NULL; word = strtok(NULL, " "))
+	for (char *rest, *word = strtok_r(line, " ", &rest); word != NULL;
+		word = strtok_r(NULL, " ", &rest))
 		argv[argc++] = word;
 	if (rte_eal_init(argc, argv) < 0) {
 		fprintf(stderr, "EAL does not start here: %s\n", rte_strerror(rte_errno));

@@ -13,8 +13,8 @@
 #include "sw_net.h"
 
 #define BASE (F(F_VERSION_1) | F(NET_F_MAC) | F(NET_F_STATUS))
-#define RX 0
-#define TX 1
+#define RX   0
+#define TX   1
 
 static void
 fill_frame(uint8_t *frame, uint32_t len, uint32_t seed)
@@ -39,7 +39,7 @@ add_pair(const char *more)
 static void
 open_guest(struct net_guest *g, const char *device, uint64_t features)
 {
-	struct net_guest_config config = { .device = device, .features = BASE | features };
+	struct net_guest_config config = {.device = device, .features = BASE | features};
 
 	net_guest_open(g, &config);
 }
@@ -94,7 +94,7 @@ frames_of_one_end_arrive_at_the_other_whatever_each_agreed(void **state)
 static void
 a_legacy_and_a_modern_driver_understand_each_other(void **state)
 {
-	struct net_guest_config legacy = { .device = "b", .features = 0 };
+	struct net_guest_config legacy = {.device = "b", .features = 0};
 	struct net_guest a, b;
 
 	(void)state;
@@ -113,9 +113,11 @@ a_legacy_and_a_modern_driver_understand_each_other(void **state)
 static void
 checksums_are_completed_only_for_the_end_that_needs_it(void **state)
 {
-	struct virtio_net_hdr_v1 hdr = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34,
-					 .csum_offset = 16 }, got_hdr;
-	uint8_t frame[100] = { 0 }, got[100];
+	struct virtio_net_hdr_v1 hdr = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+					 .csum_start = 34,
+					 .csum_offset = 16},
+				 got_hdr;
+	uint8_t frame[100] = {0}, got[100];
 	struct net_guest a, b;
 
 	(void)state;
@@ -142,7 +144,7 @@ checksums_are_completed_only_for_the_end_that_needs_it(void **state)
 static void
 the_link_is_up_while_the_other_end_runs(void **state)
 {
-	uint8_t frame[64] = { 0 };
+	uint8_t frame[64] = {0};
 	struct net_guest a, b;
 	unsigned int changes;
 
@@ -211,7 +213,8 @@ frames_wait_for_a_running_receiver_without_buffers(void **state)
 		assert_memory_equal(got, frame, sizeof(frame));
 	}
 	net_stat_wait(a.dev, TX, "packets", 60);
-	assert_int_equal(net_stat(a.dev, TX, "drop_rx_off") + net_stat(a.dev, TX, "drop_peer_down"), 0);
+	assert_int_equal(
+		net_stat(a.dev, TX, "drop_rx_off") + net_stat(a.dev, TX, "drop_peer_down"), 0);
 	net_guest_close(&a);
 	net_guest_close(&b);
 	net_device_del("a");
@@ -221,8 +224,9 @@ frames_wait_for_a_running_receiver_without_buffers(void **state)
 static void
 ends_with_different_numbers_of_pairs_share_what_both_have(void **state)
 {
-	struct net_guest_config config_a = { .device = "a", .features = BASE, .nr_pairs = 3 };
-	struct net_guest_config config_b = { .device = "b", .features = BASE, .nr_pairs = 2, .nr_ready = 1 };
+	struct net_guest_config config_a = {.device = "a", .features = BASE, .nr_pairs = 3};
+	struct net_guest_config config_b = {
+		.device = "b", .features = BASE, .nr_pairs = 2, .nr_ready = 1};
 	uint8_t frame[64], got[64];
 	struct net_guest a, b;
 
@@ -325,7 +329,7 @@ receive(void *arg)
 static void
 an_end_may_come_and_go_under_load(void **state)
 {
-	struct receiver r = { 0 };
+	struct receiver r = {0};
 	struct net_guest a, b;
 	uint8_t frame[1000];
 	uint32_t seed = 0;
@@ -337,13 +341,15 @@ an_end_may_come_and_go_under_load(void **state)
 	for (int round = 0; round < 12; round++) {
 		net_device_add("b", "backend=peer,peer=a");
 		open_guest(&b, "b", round % 2 ? F(F_RING_PACKED) : F(NET_F_MRG_RXBUF));
-		r = (struct receiver){ .guest = &b, .last = 0 };
+		r = (struct receiver){.guest = &b, .last = 0};
 		assert_int_equal(pthread_create(&r.thread, NULL, receive, &r), 0);
 		for (int i = 0; i < 3000; i++) {
 			seed++;
 			fill_frame(frame, sizeof(frame), seed);
 			memcpy(frame, &seed, sizeof(seed));
-			for (int k = 0; !net_guest_send(&a, 0, seed % NET_SHAPES, NULL, frame, sizeof(frame)); k++) {
+			for (int k = 0; !net_guest_send(
+				     &a, 0, seed % NET_SHAPES, NULL, frame, sizeof(frame));
+				k++) {
 				assert_true(k < 2000);
 				net_sleep_ms(1);
 			}

@@ -9,6 +9,7 @@
  * sw_net, the emulated virtio-net device: what its files share.
  *
  *	sw_net_vdpa.c	ops of the device
+ *	sw_net_vq.c	its queues: begin, end, what is done to one while it runs
  *	sw_net_mgmt.c	how devices come and go: management device, vdev driver
  *	sw_net_args.c	keys and what they offer
  *	sw_net_link.c	who is the peer of whom, which queues make a path
@@ -62,8 +63,8 @@ extern int sw_net_logtype;
 	X(DROP_HEADER, "drop_header")                    /* shorter than both headers */         \
 	X(DROP_GSO, "drop_gso")                          /* segmentation that was not agreed */  \
 	X(DROP_CSUM, "drop_csum")                        /* checksum offsets outside the frame */ \
-	X(DROP_TOO_BIG, "drop_too_big")                  /* beyond the receive buffers, or 64 KiB */ \
-	X(DROP_RX_OFF, "drop_rx_off")                    /* receive queue not started, or broken */ \
+	X(DROP_TOO_BIG, "drop_too_big")                  /* for the receive buffers, or 64 KiB */ \
+	X(DROP_RX_OFF, "drop_rx_off")                    /* receive queue off or broken */    \
 	X(DROP_PEER_DOWN, "drop_peer_down")              /* peer missing or stopped */           \
 	X(DROP_NULL, "drop_null")                        /* backend=null */
 
@@ -123,6 +124,7 @@ struct sw_net_vq {
 	/* set before it is in a flow, then the worker's */
 	bool active; /* its pair carries traffic */
 	bool failed; /* reported as broken: not touched any more */
+	int memory_rc; /* what sw_net_vq_take_memory() came to */
 	bool mergeable, csum, guest_csum, in_order; /* agreed */
 	uint8_t hdr_bytes;
 	uint16_t offload_mask;			/* of flags and gso_type: what needs the long way */
@@ -139,6 +141,9 @@ struct sw_net_flow {
 	bool armed;
 	bool blocked; /* frames wait for receive buffers */
 	uint16_t unsignalled_bursts;
+	/* link lock: what flow_connect() is to set */
+	struct sw_net_vq *new_rx;
+	enum sw_net_stat new_no_rx;
 	uint16_t delayed; /* frames that may go at due_tsc */
 	uint64_t delay_tsc, due_tsc;
 };
@@ -168,8 +173,8 @@ struct sw_net_dev {
 struct sw_net_link {
 	pthread_mutex_t lock;
 	char names[2][VDPA_NAME_MAX];
-	struct sw_net_dev *ends[2]; /* list lock of sw_net_link.c and lock: NULL until it is there */
-	struct sw_net_link *next;   /* list lock */
+	struct sw_net_dev *ends[2]; /* list lock and lock; NULL: not there */
+	struct sw_net_link *next;   /* list lock (sw_net_link.c) */
 };
 
 static inline struct sw_net_vq *
@@ -199,8 +204,22 @@ int sw_net_args_parse(const char *name, const char *text, bool vdev, struct sw_n
 
 /* ---- sw_net_vdpa.c ---- */
 extern const struct vdpa_device_ops sw_net_ops;
-/* End whatever runs without touching a ring again. 0; -ETIMEDOUT: a worker hangs, keep the memory. */
+
+/* ---- sw_net_vq.c; the link lock is held, but for sw_net_kill() ---- */
+/* Make a queue from its configuration and what the device was started with. */
+int sw_net_vq_init(struct sw_net_dev *dev, const struct vdpa_vq_config *config);
+void sw_net_vq_state(const struct sw_net_vq *vq, struct vdpa_vq_state *state);
+/* Make queues and start their flows. After an error call sw_net_queues_end(). */
+int sw_net_queues_begin(struct sw_net_dev *dev, const struct vdpa_vq_config *vqs, uint16_t nr_vqs);
+/* End all flows and queues. 0; -ETIMEDOUT: a worker hangs and may still use them. */
+int sw_net_queues_end(struct sw_net_dev *dev);
+/* The other end's link state is whether we run. */
+void sw_net_tell_peer(struct sw_net_dev *dev);
+/* End whatever runs without touching a ring again. 0; -ETIMEDOUT: keep the memory. */
 int sw_net_kill(struct sw_net_dev *dev);
+/* For sw_net_vq_run(), arg is the queue: its pair becomes active or inactive; dev->mem is new. */
+void sw_net_vq_toggle(void *vq);
+void sw_net_vq_take_memory(void *vq);
 
 /* ---- sw_net_link.c; the link lock is held from sw_net_flow_start() on ---- */
 /* 0; -EBUSY: another device is the peer; -EEXIST; -ENOMEM; all with vdpa_error_text(). */

@@ -25,19 +25,19 @@ static const char *const fault_ops[] = {
 #define FAULT_OP_NAME(name, text) [SW_NET_OP_##name] = text,
 	SW_NET_FAULT_OPS(FAULT_OP_NAME)
 #undef FAULT_OP_NAME
-	NULL,
+		NULL,
 };
 
-#define KEYS(X)                \
-	X(BACKEND, "backend")  \
-	X(PEER, "peer")        \
-	X(MAC, "mac")          \
-	X(MTU, "mtu")          \
-	X(MAX_VQP, "max_vqp")  \
+#define KEYS(X)                        \
+	X(BACKEND, "backend")          \
+	X(PEER, "peer")                \
+	X(MAC, "mac")                  \
+	X(MTU, "mtu")                  \
+	X(MAX_VQP, "max_vqp")          \
 	X(FEATURES, "device_features") \
-	X(HANG_OP, "hang_op")  \
-	X(FAIL_OP, "fail_op")  \
-	X(DELAY_US, "delay_us") \
+	X(HANG_OP, "hang_op")          \
+	X(FAIL_OP, "fail_op")          \
+	X(DELAY_US, "delay_us")        \
 	X(WORKERS, "workers") /* last: vdev only */
 
 enum key {
@@ -50,7 +50,7 @@ static const char *const keys[] = {
 #define KEY_NAME(name, text) text,
 	KEYS(KEY_NAME)
 #undef KEY_NAME
-	NULL,
+		NULL,
 };
 
 /*
@@ -60,8 +60,7 @@ static const char *const keys[] = {
 uint64_t
 sw_net_features(uint16_t nr_pairs)
 {
-	uint64_t features =
-		SW_NET_BIT(VIRTIO_NET_F_CSUM) | SW_NET_BIT(VIRTIO_NET_F_GUEST_CSUM) |
+	uint64_t features = SW_NET_BIT(VIRTIO_NET_F_CSUM) | SW_NET_BIT(VIRTIO_NET_F_GUEST_CSUM) |
 		SW_NET_BIT(VIRTIO_NET_F_MTU) | SW_NET_BIT(VIRTIO_NET_F_MAC) |
 		SW_NET_BIT(VIRTIO_NET_F_MRG_RXBUF) | SW_NET_BIT(VIRTIO_NET_F_STATUS) |
 		SW_NET_BIT(VIRTIO_F_ANY_LAYOUT) | SW_NET_BIT(VIRTIO_RING_F_INDIRECT_DESC) |
@@ -73,7 +72,7 @@ sw_net_features(uint16_t nr_pairs)
 		features |= SW_NET_BIT(VIRTIO_NET_F_MQ);
 	if (nr_pairs <= SW_NET_PAIRS_MAX_CTRL)
 		features |= SW_NET_BIT(VIRTIO_NET_F_CTRL_VQ) | SW_NET_BIT(VIRTIO_NET_F_CTRL_RX) |
-			    SW_NET_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR);
+			SW_NET_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR);
 	return features;
 }
 
@@ -88,8 +87,8 @@ static int
 parse_name(const char *key, const char *value, char *out, size_t size)
 {
 	if (strlen(value) >= size)
-		return vdpa_error_set(-EINVAL, "%s=%s: expected at most %zu bytes", key, value,
-				      size - 1);
+		return vdpa_error_set(
+			-EINVAL, "%s=%s: expected at most %zu bytes", key, value, size - 1);
 	memcpy(out, value, strlen(value) + 1);
 	return 0;
 }
@@ -185,11 +184,11 @@ check_backend(const char *name, const struct sw_net_args *args)
 	if (args->backend == SW_NET_PEER && !given)
 		return vdpa_error_set(-EINVAL, "backend=peer: expected peer=NAME beside it");
 	if (args->backend != SW_NET_PEER && given)
-		return vdpa_error_set(-EINVAL, "peer=%s: expected backend=peer beside it",
-				      args->peer);
+		return vdpa_error_set(
+			-EINVAL, "peer=%s: expected backend=peer beside it", args->peer);
 	if (given && strcmp(args->peer, name) == 0)
-		return vdpa_error_set(-EINVAL, "peer=%s: expected another device than itself",
-				      args->peer);
+		return vdpa_error_set(
+			-EINVAL, "peer=%s: expected another device than itself", args->peer);
 	return 0;
 }
 
@@ -197,7 +196,7 @@ int
 sw_net_args_parse(const char *name, const char *text, bool vdev, struct sw_net_args *args)
 {
 	const char *known[RTE_DIM(keys)];
-	struct parse parse = { .args = args };
+	struct parse parse = {.args = args};
 	int rc;
 
 	memset(args, 0, sizeof(*args));

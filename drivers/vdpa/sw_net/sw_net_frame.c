@@ -66,7 +66,7 @@ sum_segments(struct vring_cursor at, uint32_t len)
 
 /*
  * Complete a checksum in the receiver's buffers: what lies at csum_start + csum_offset is the sum
- * of the pseudo header (virtio 1.2, 5.1.6.2). 0 is written as 0xffff, which UDP needs and TCP takes.
+ * of the pseudo header (virtio 1.2, 5.1.6.2). 0 is written as 0xffff: UDP needs that, TCP takes it.
  */
 static void
 complete_checksum(struct vring_cursor frame, uint32_t len, uint32_t start, uint32_t offset)
@@ -88,7 +88,7 @@ complete_checksum(struct vring_cursor frame, uint32_t len, uint32_t start, uint3
  */
 static int
 check_header(const struct sw_net_vq *tx, const struct virtio_net_hdr_v1 *from, uint32_t len,
-	     struct virtio_net_hdr_v1 *to)
+	struct virtio_net_hdr_v1 *to)
 {
 	uint32_t start = rte_le_to_cpu_16(from->csum_start);
 	uint32_t offset = rte_le_to_cpu_16(from->csum_offset);
@@ -139,10 +139,10 @@ cursor_of(const struct vring_chain *in, uint16_t nr)
 
 int
 sw_net_frame(struct sw_net_vq *tx, const struct sw_net_vq *rx, const struct vring_chain *out,
-	     struct vring_chain *in, uint16_t nr)
+	struct vring_chain *in, uint16_t nr)
 {
 	struct vring_cursor src = vring_cursor_readable(out), dst, frame;
-	struct virtio_net_hdr_v1 from = { 0 }, to;
+	struct virtio_net_hdr_v1 from = {0}, to;
 	uint16_t nr_used;
 	bool complete;
 	uint32_t len;
@@ -182,7 +182,7 @@ sw_net_frame(struct sw_net_vq *tx, const struct sw_net_vq *rx, const struct vrin
 	vring_copy_cursor(&dst, &src, len);
 	if (complete) {
 		complete_checksum(frame, len, rte_le_to_cpu_16(from.csum_start),
-				  rte_le_to_cpu_16(from.csum_offset));
+			rte_le_to_cpu_16(from.csum_offset));
 		sw_net_count(tx, SW_NET_CSUM_DONE, 1);
 	}
 	return nr_used;

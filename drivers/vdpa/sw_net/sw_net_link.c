@@ -44,18 +44,22 @@ link_match(const struct sw_net_link *link, const struct sw_net_dev *dev)
 		const char *here = link->names[side], *there = link->names[!side];
 
 		if (strcmp(here, dev->name) == 0 && link->ends[side] != NULL)
-			return vdpa_error_set(-EEXIST, "%s: a device of this name exists",
-					      dev->name);
+			return vdpa_error_set(
+				-EEXIST, "%s: a device of this name exists", dev->name);
 		if (strcmp(here, dev->name) == 0 && strcmp(there, peer) == 0)
 			return side;
 		if (strcmp(here, dev->name) == 0)
-			return vdpa_error_set(-EBUSY, "%s: device %s has it as its peer, so it "
-					      "needs backend=peer,peer=%s", dev->name, there, there);
+			return vdpa_error_set(-EBUSY,
+				"%s: device %s has it as its peer, so it "
+				"needs backend=peer,peer=%s",
+				dev->name, there, there);
 		if (peer[0] == '\0' || strcmp(here, peer) != 0 || strcmp(there, dev->name) == 0)
 			continue;
 		if (there[0] == '\0')
-			return vdpa_error_set(-EBUSY, "peer=%s: expected a device with "
-					      "backend=peer,peer=%s", peer, dev->name);
+			return vdpa_error_set(-EBUSY,
+				"peer=%s: expected a device with "
+				"backend=peer,peer=%s",
+				peer, dev->name);
 		return vdpa_error_set(-EBUSY, "peer=%s: its peer is %s already", peer, there);
 	}
 	return -ENOENT;
@@ -176,22 +180,15 @@ flow_wanted_rx(struct sw_net_flow *flow, enum sw_net_stat *no_rx)
 	return rx->running ? rx : NULL;
 }
 
-struct connect {
-	struct sw_net_flow *flow;
-	struct sw_net_vq *rx;
-	enum sw_net_stat no_rx;
-};
-
 /* On the worker, or with none. */
 static void
 flow_connect(void *arg)
 {
-	const struct connect *connect = arg;
-	struct sw_net_flow *flow = connect->flow;
+	struct sw_net_flow *flow = arg;
 
 	sw_net_settle(flow);
-	flow->rx = connect->rx;
-	flow->no_rx = connect->no_rx;
+	flow->rx = flow->new_rx;
+	flow->no_rx = flow->new_no_rx;
 	flow->path.wake_fds[1] = flow->rx != NULL ? flow->rx->kick_fd : -1;
 	/* the queue may have been armed by whoever had it before: poll() disarms */
 	flow->armed = true;
@@ -201,20 +198,19 @@ flow_connect(void *arg)
 static int
 flow_reconnect(struct sw_net_flow *flow)
 {
-	struct connect connect = { .flow = flow };
 	struct sw_net_vq *before = flow->rx;
 	int rc;
 
-	connect.rx = flow_wanted_rx(flow, &connect.no_rx);
-	if (connect.rx == before && connect.no_rx == flow->no_rx)
+	flow->new_rx = flow_wanted_rx(flow, &flow->new_no_rx);
+	if (flow->new_rx == before && flow->new_no_rx == flow->no_rx)
 		return 0;
-	rc = vdpa_path_run(&flow->path, flow_connect, &connect);
+	rc = vdpa_path_run(&flow->path, flow_connect, flow);
 	if (rc != 0)
 		return rc;
 	if (before != NULL)
 		before->flow = NULL;
-	if (connect.rx != NULL)
-		connect.rx->flow = flow;
+	if (flow->rx != NULL)
+		flow->rx->flow = flow;
 	return 0;
 }
 
@@ -233,7 +229,6 @@ int
 sw_net_flow_start(struct sw_net_vq *tx)
 {
 	struct sw_net_flow *flow = flow_of(tx);
-	struct connect connect = { .flow = flow };
 	int rc;
 
 	memset(flow, 0, sizeof(*flow));
@@ -242,8 +237,8 @@ sw_net_flow_start(struct sw_net_vq *tx)
 	flow->path.wake_fds[0] = tx->kick_fd;
 	flow->tx = tx;
 	flow->delay_tsc = rte_get_tsc_hz() / 1000000 * tx->dev->args.delay_us;
-	connect.rx = flow_wanted_rx(flow, &connect.no_rx);
-	flow_connect(&connect);
+	flow->new_rx = flow_wanted_rx(flow, &flow->new_no_rx);
+	flow_connect(flow);
 	rc = vdpa_path_add(&flow->path, -1);
 	if (rc != 0) {
 		flow->tx = flow->rx = NULL;

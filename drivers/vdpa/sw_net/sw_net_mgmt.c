@@ -79,8 +79,8 @@ dev_create(const char *name, const struct sw_net_args *args)
 	int rc;
 
 	if (name[0] == '\0' || strlen(name) >= VDPA_NAME_MAX)
-		return vdpa_error_set(-ENAMETOOLONG, "name %s: expected 1 to %u bytes", name,
-				      VDPA_NAME_MAX - 1);
+		return vdpa_error_set(
+			-ENAMETOOLONG, "name %s: expected 1 to %u bytes", name, VDPA_NAME_MAX - 1);
 	rc = dev_alloc(name, args, &dev);
 	if (rc == 0)
 		rc = sw_net_link_join(dev);

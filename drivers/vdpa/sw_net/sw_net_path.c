@@ -10,10 +10,10 @@
 #include "sw_net.h"
 #include "vring_copy.h"
 
-#define BURST    32
-#define RX_PEEK  64 /* receive buffers looked at for a burst, and at most for a frame */
-#define NR_SEGS  (VRING_SEGS_DEFAULT + RX_PEEK)
-#define CHUNK    8 /* frames published at once while the backlog is small */
+#define BURST                  32
+#define RX_PEEK                64 /* receive buffers looked at in a burst, and most of a frame */
+#define NR_SEGS                (VRING_SEGS_DEFAULT + RX_PEEK)
+#define CHUNK                  8 /* frames published at once while the backlog is small */
 #define MAX_UNSIGNALLED_BURSTS 4
 
 /* A burst of chains of one queue. On the stack: it is hot, and no two polls need it at once. */
@@ -73,7 +73,7 @@ static inline bool
 usable(const struct sw_net_vq *vq)
 {
 	return vq != NULL && vq->active && !vq->failed &&
-	       !atomic_load_explicit(&vq->dev->fenced, memory_order_relaxed);
+		!atomic_load_explicit(&vq->dev->fenced, memory_order_relaxed);
 }
 
 static void
@@ -165,7 +165,7 @@ discard(struct sw_net_flow *flow, enum sw_net_stat why)
  */
 static inline bool
 forward_simple(const struct sw_net_vq *tx, const struct sw_net_vq *rx,
-	       const struct vring_chain *out, struct vring_chain *in)
+	const struct vring_chain *out, struct vring_chain *in)
 {
 	const struct vring_seg *from = out->segs, *to = in->segs;
 	uint32_t tx_hdr = tx->hdr_bytes, rx_hdr = rx->hdr_bytes;
@@ -174,8 +174,8 @@ forward_simple(const struct sw_net_vq *tx, const struct sw_net_vq *rx,
 	const uint8_t *frame;
 
 	if (unlikely(out->nr_readable != out->nr_segs || in->nr_segs != 1 ||
-		     in->writable_bytes < rx_hdr + (uint64_t)len || len > SW_NET_FRAME_MAX ||
-		     len < SW_NET_FRAME_MIN))
+		    in->writable_bytes < rx_hdr + (uint64_t)len || len > SW_NET_FRAME_MAX ||
+		    len < SW_NET_FRAME_MIN))
 		return false;
 	if (out->nr_segs == 1)
 		frame = from->va + tx_hdr;
@@ -209,7 +209,7 @@ struct moved {
  */
 static inline int
 forward_chunk(struct sw_net_vq *tx, struct sw_net_vq *rx, const struct vring_chain *out,
-	      uint16_t end, struct vring_chain *in, uint16_t nr_in, struct moved *moved)
+	uint16_t end, struct vring_chain *in, uint16_t nr_in, struct moved *moved)
 {
 	for (; moved->nr_tx < end; moved->nr_tx++) {
 		const struct vring_chain *frame = &out[moved->nr_tx];
@@ -256,8 +256,8 @@ is_full(const struct sw_net_vq *rx, const struct burst *in, uint16_t nr)
 
 /* Nothing could be moved. @return frames given back nevertheless */
 static uint16_t
-forward_stuck(struct sw_net_flow *flow, const struct burst *out, const struct burst *in,
-	      uint16_t nr_in)
+forward_stuck(
+	struct sw_net_flow *flow, const struct burst *out, const struct burst *in, uint16_t nr_in)
 {
 	struct sw_net_vq *tx = flow->tx, *rx = flow->rx;
 
@@ -278,7 +278,7 @@ static unsigned int
 forward(struct sw_net_flow *flow)
 {
 	struct sw_net_vq *tx = flow->tx, *rx = flow->rx;
-	struct moved moved = { 0 };
+	struct moved moved = {0};
 	struct burst out, in;
 	uint16_t nr_out, nr_in, chunk;
 	int stop = 0;
@@ -294,8 +294,8 @@ forward(struct sw_net_flow *flow)
 		flow->blocked = false;
 		return finish_burst(flow, 0);
 	}
-	nr_in = vring_dev_peek(&rx->ring, in.chains, rx->mergeable ? RX_PEEK : nr_out, in.segs,
-			       NR_SEGS);
+	nr_in = vring_dev_peek(
+		&rx->ring, in.chains, rx->mergeable ? RX_PEEK : nr_out, in.segs, NR_SEGS);
 	if (unlikely(vring_dev_error(&rx->ring) != VRING_ERR_NONE)) {
 		sw_net_vq_fail(rx, NULL);
 		return finish_burst(flow, 0);
@@ -306,7 +306,7 @@ forward(struct sw_net_flow *flow)
 		uint16_t tx_at = moved.nr_tx, rx_at = moved.nr_rx;
 
 		stop = forward_chunk(tx, rx, out.chains, RTE_MIN(tx_at + chunk, nr_out), in.chains,
-				     nr_in, &moved);
+			nr_in, &moved);
 		complete_rx(rx, in.chains + rx_at, moved.nr_rx - rx_at);
 		complete_tx(tx, out.chains + tx_at, moved.nr_tx - tx_at);
 	}

@@ -39,105 +39,9 @@ sw_net_get_info(struct vdpa_device *vdpa, struct vdpa_info *info)
 	info->config_size_bytes = sizeof(struct virtio_net_config);
 	info->features = dev->args.features;
 	info->caps = VDPA_CAP_GET_STATE | VDPA_CAP_SET_STATE | VDPA_CAP_IN_ORDER |
-		     VDPA_CAP_LATE_VQ | VDPA_CAP_HOST_VA;
+		VDPA_CAP_LATE_VQ | VDPA_CAP_HOST_VA;
 	info->numa_node = -1;
 	return 0;
-}
-
-/* ---- virtqueues; the link lock is held ---- */
-
-static int
-vq_init(struct sw_net_dev *dev, const struct vdpa_vq_config *config, uint64_t features,
-	const struct vring_mem *mem, uint16_t nr_active_pairs)
-{
-	struct sw_net_vq *vq = &dev->vqs[config->index];
-	const struct vring_config ring = {
-		.size = config->size,
-		.features = features,
-		.desc_iova = config->desc_iova,
-		.driver_iova = config->driver_iova,
-		.device_iova = config->device_iova,
-		.mem = mem,
-		.state = { config->state.avail, config->state.used },
-	};
-	int rc = vring_dev_init(&vq->ring, &ring);
-
-	if (rc != 0)
-		return vdpa_error_set(rc, "%s: virtqueue %u: %s", dev->name, config->index,
-				      vring_error_text(vring_dev_error(&vq->ring)));
-	/* what a former device took and did not give back is offered to us again */
-	vring_dev_rewind(&vq->ring);
-	vq->kick_fd = config->kick_fd;
-	vq->active = config->index / 2 < nr_active_pairs;
-	vq->failed = false;
-	vq->mergeable = (features & SW_NET_BIT(VIRTIO_NET_F_MRG_RXBUF)) != 0;
-	vq->csum = (features & SW_NET_BIT(VIRTIO_NET_F_CSUM)) != 0;
-	vq->guest_csum = (features & SW_NET_BIT(VIRTIO_NET_F_GUEST_CSUM)) != 0;
-	vq->in_order = (features & SW_NET_BIT(VIRTIO_F_IN_ORDER)) != 0;
-	vq->hdr_bytes = sizeof(struct virtio_net_hdr);
-	if (vq->mergeable || (features & SW_NET_BIT(VIRTIO_F_VERSION_1)) != 0)
-		vq->hdr_bytes = sizeof(struct virtio_net_hdr_v1);
-	vq->offload_mask = rte_cpu_to_le_16(
-		0xff00 | (vq->csum ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0));
-	vq->plain_header.num_buffers = rte_cpu_to_le_16(1);
-	vq->running = true;
-	return 0;
-}
-
-static void
-vq_state(const struct sw_net_vq *vq, struct vdpa_vq_state *state)
-{
-	struct vring_state at = vring_dev_state(&vq->ring);
-
-	state->avail = at.avail;
-	state->used = at.used;
-}
-
-/* End all flows and queues of the device. After an error a worker may still use them. */
-static int
-queues_end(struct sw_net_dev *dev)
-{
-	struct sw_net_dev *source = sw_net_source(dev);
-	int rc = 0;
-
-	for (uint16_t i = 0; i < dev->args.nr_pairs && rc == 0; i++)
-		rc = sw_net_flow_stop(sw_net_tx(dev, i));
-	if (rc != 0)
-		return rc;
-	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs; i++)
-		dev->vqs[i].running = false;
-	dev->running = false;
-	return source != NULL ? sw_net_flows_connect(source) : 0;
-}
-
-/* The other end's link state is whether we run. */
-static void
-tell_peer(struct sw_net_dev *dev)
-{
-	struct sw_net_dev *other = sw_net_link_other(dev);
-
-	if (other != NULL && other->listening)
-		vdpa_config_changed(&other->vdpa);
-}
-
-static int
-queues_begin(struct sw_net_dev *dev, const struct vdpa_start *start)
-{
-	const struct vring_mem *mem = vdpa_domain_mem(start->domain);
-	struct sw_net_dev *source = sw_net_source(dev);
-	int rc = 0;
-
-	for (uint16_t i = 0; i < start->nr_vqs && rc == 0; i++)
-		rc = vq_init(dev, &start->vqs[i], start->features, mem, start->nr_active_pairs);
-	if (rc != 0)
-		return rc;
-	dev->running = true;
-	if (source != NULL)
-		rc = sw_net_flows_connect(source);
-	for (uint16_t i = 0; i < dev->args.nr_pairs && rc == 0; i++)
-		if (sw_net_tx(dev, i)->running)
-			rc = sw_net_flow_start(sw_net_tx(dev, i));
-	return rc;
 }
 
 static int
@@ -157,10 +61,10 @@ sw_net_start(struct vdpa_device *vdpa, const struct vdpa_start *start)
 	dev->features = start->features;
 	dev->mem = vdpa_domain_mem(start->domain);
 	dev->nr_active_pairs = start->nr_active_pairs;
-	rc = queues_begin(dev, start);
+	rc = sw_net_queues_begin(dev, start->vqs, start->nr_vqs);
 	if (rc == 0)
-		tell_peer(dev);
-	else if (queues_end(dev) != 0)
+		sw_net_tell_peer(dev);
+	else if (sw_net_queues_end(dev) != 0)
 		SW_NET_LOG(ERR, "%s: a datapath worker hangs", dev->name);
 	pthread_mutex_unlock(&dev->link->lock);
 	return rc;
@@ -173,39 +77,12 @@ sw_net_stop(struct vdpa_device *vdpa, struct vdpa_vq_state *states, uint16_t nr_
 	int failure = fault(dev, SW_NET_OP_STOP), rc;
 
 	pthread_mutex_lock(&dev->link->lock);
-	rc = queues_end(dev);
+	rc = sw_net_queues_end(dev);
 	for (uint16_t i = 0; i < nr_vqs && i < 2 * dev->args.nr_pairs; i++)
-		vq_state(&dev->vqs[i], &states[i]);
-	tell_peer(dev);
+		sw_net_vq_state(&dev->vqs[i], &states[i]);
+	sw_net_tell_peer(dev);
 	pthread_mutex_unlock(&dev->link->lock);
 	return failure != 0 ? failure : rc;
-}
-
-/* Nothing of the ring is written from now on, and nothing signalled. */
-static void
-vq_kill(void *arg)
-{
-	struct sw_net_vq *vq = arg;
-
-	vring_dev_break(&vq->ring, VRING_ERR_CALLER);
-	vq->failed = true;
-}
-
-int
-sw_net_kill(struct sw_net_dev *dev)
-{
-	int rc = 0;
-
-	pthread_mutex_lock(&dev->link->lock);
-	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs && rc == 0; i++)
-		if (dev->vqs[i].running)
-			rc = sw_net_vq_run(&dev->vqs[i], vq_kill, &dev->vqs[i]);
-	if (rc == 0)
-		rc = queues_end(dev);
-	if (rc == 0)
-		tell_peer(dev);
-	pthread_mutex_unlock(&dev->link->lock);
-	return rc;
 }
 
 static int
@@ -238,7 +115,7 @@ sw_net_vq_start(struct vdpa_device *vdpa, const struct vdpa_vq_config *config)
 	if (rc != 0)
 		return rc;
 	pthread_mutex_lock(&dev->link->lock);
-	rc = vq_init(dev, config, dev->features, dev->mem, dev->nr_active_pairs);
+	rc = sw_net_vq_init(dev, config);
 	if (rc == 0 && config->index % 2 != 0) {
 		rc = sw_net_flow_start(vq);
 	} else if (rc == 0) {
@@ -265,7 +142,7 @@ sw_net_vq_stop(struct vdpa_device *vdpa, uint16_t index, struct vdpa_vq_state *s
 		vq->running = false;
 	if (index % 2 == 0 && vq->flow != NULL)
 		rc = sw_net_flows_connect(sw_net_source(dev));
-	vq_state(vq, state);
+	sw_net_vq_state(vq, state);
 	pthread_mutex_unlock(&dev->link->lock);
 	return failure != 0 ? failure : rc;
 }
@@ -284,18 +161,10 @@ static const char *const sw_net_stat_names[] = {
 #define STAT_NAME(name, text) [SW_NET_##name] = text,
 	SW_NET_STATS(STAT_NAME)
 #undef STAT_NAME
-	NULL,
+		NULL,
 };
 
 /* ---- what changes while the device runs ---- */
-
-static void
-vq_activate(void *arg)
-{
-	struct sw_net_vq *vq = arg;
-
-	vq->active = !vq->active;
-}
 
 static int
 sw_net_set_active_queues(struct vdpa_device *vdpa, uint16_t nr_pairs)
@@ -308,7 +177,7 @@ sw_net_set_active_queues(struct vdpa_device *vdpa, uint16_t nr_pairs)
 		struct sw_net_vq *vq = &dev->vqs[i];
 
 		if (vq->running && vq->active != (i / 2 < nr_pairs))
-			rc = sw_net_vq_run(vq, vq_activate, vq);
+			rc = sw_net_vq_run(vq, sw_net_vq_toggle, vq);
 	}
 	if (rc == 0)
 		dev->nr_active_pairs = nr_pairs;
@@ -343,7 +212,7 @@ static int
 sw_net_config_read(struct vdpa_device *vdpa, uint32_t offset, void *data, uint32_t len_bytes)
 {
 	struct sw_net_dev *dev = sw_net_of(vdpa);
-	struct virtio_net_config config = { 0 };
+	struct virtio_net_config config = {0};
 	struct sw_net_dev *other;
 	bool up = true;
 	int rc = fault(dev, SW_NET_OP_CONFIG);
@@ -366,22 +235,6 @@ sw_net_config_read(struct vdpa_device *vdpa, uint32_t offset, void *data, uint32
 	return 0;
 }
 
-struct new_memory {
-	struct sw_net_vq *vq;
-	const struct vring_mem *mem;
-	int rc;
-};
-
-static void
-vq_set_memory(void *arg)
-{
-	struct new_memory *memory = arg;
-
-	memory->rc = vring_dev_set_mem(&memory->vq->ring, memory->mem);
-	if (memory->rc != 0)
-		vq_kill(memory->vq);
-}
-
 static int
 sw_net_update_memory(struct vdpa_device *vdpa, struct vdpa_domain *domain)
 {
@@ -391,15 +244,15 @@ sw_net_update_memory(struct vdpa_device *vdpa, struct vdpa_domain *domain)
 	pthread_mutex_lock(&dev->link->lock);
 	dev->mem = vdpa_domain_mem(domain);
 	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs; i++) {
-		struct new_memory memory = { .vq = &dev->vqs[i], .mem = dev->mem };
+		struct sw_net_vq *vq = &dev->vqs[i];
 		int error;
 
-		if (!dev->vqs[i].running)
+		if (!vq->running)
 			continue;
 		/* each queue, whatever became of the others: none may use the former memory */
-		error = sw_net_vq_run(memory.vq, vq_set_memory, &memory);
+		error = sw_net_vq_run(vq, sw_net_vq_take_memory, vq);
 		if (error == 0)
-			error = memory.rc;
+			error = vq->memory_rc;
 		if (error != 0 && rc == 0)
 			rc = error;
 	}
