@@ -35,6 +35,7 @@ struct card_vq {
 	bool runs;
 	struct vring_dev ring;
 	int call_fd;
+	struct vring_range areas[3];
 	uint32_t rung;		/* doorbell as last seen */
 	bool work;
 };
@@ -54,7 +55,7 @@ struct card {
 	pthread_mutex_t lock;		/* all below but the doorbells: the engine holds it for a burst */
 	pthread_cond_t released;
 	atomic_bool quit;
-	bool started, hanging, let_go;
+	bool started, hanging, let_go, logging;
 	unsigned int in_op;
 	struct vring_region maps[MAPS_MAX];
 	struct vring_mem mem;
@@ -182,6 +183,24 @@ copy_frame(const struct vring_chain *from, struct vring_chain *to)
 	return copied;
 }
 
+/* What a burst wrote: the buffers, and rings whole, as a simple card would. */
+static void
+report_written(struct card *card, struct card_vq *rx, struct card_vq *tx, uint16_t nr)
+{
+	struct vring_range written[BURST + 6];
+	uint32_t at = 0;
+
+	if (!card->logging)
+		return;
+	for (uint16_t i = 0; i < nr; i++)
+		written[at++] = (struct vring_range){ card->rx[i].segs[0].iova, card->rx[i].done.len };
+	for (unsigned int i = 0; i < 3; i++) {
+		written[at++] = rx->areas[i];
+		written[at++] = tx->areas[i];
+	}
+	vdpa_dirty(&card->dev, written, at);
+}
+
 static bool
 loop_pair(struct card *card, uint16_t pair)
 {
@@ -204,6 +223,7 @@ loop_pair(struct card *card, uint16_t pair)
 		vring_dev_consume(&rx->ring, card->rx, nr);
 		vring_dev_push_chains(&rx->ring, card->rx, nr);
 		vring_dev_push_chains(&tx->ring, card->tx, nr);
+		report_written(card, rx, tx, nr);
 		interrupt(rx);
 		interrupt(tx);
 		card->frames += nr;
@@ -266,7 +286,10 @@ card_get_info(struct vdpa_device *dev, struct vdpa_info *info)
 			~card->conf.caps_off,
 		.iova_last = (UINT64_C(1) << 48) - 1,
 		.numa_node = -1,
+		.relay = card->conf.relay,
 	};
+	if (card->conf.logs)
+		info->caps |= VDPA_CAP_DIRTY;
 	return 0;
 }
 
@@ -294,6 +317,9 @@ ring_start(struct card *card, uint64_t features, const struct vdpa_vq_config *vq
 		return rc;
 	}
 	to->call_fd = vq->call_fd;
+	to->areas[0] = (struct vring_range){ vq->desc_iova, vring_desc_bytes(vq->size, features) };
+	to->areas[1] = (struct vring_range){ vq->driver_iova, vring_driver_bytes(vq->size, features) };
+	to->areas[2] = (struct vring_range){ vq->device_iova, vring_device_bytes(vq->size, features) };
 	to->work = true;
 	to->runs = true;
 	return 0;
@@ -360,6 +386,7 @@ card_reset(struct vdpa_device *dev)
 	int rc = op_enter(card, "reset");
 
 	stop_all(card, NULL, 0);
+	card->logging = false;
 	card->mem.nr_regions = 0;
 	return op_leave(card, rc);
 }
@@ -534,6 +561,30 @@ card_set_map(struct vdpa_device *dev, const struct vdpa_range *ranges, uint32_t 
 	return op_leave(card, rc);
 }
 
+static int
+card_dirty_start(struct vdpa_device *dev)
+{
+	struct card *card = card_of(dev);
+	int rc = op_enter(card, "dirty_start");
+
+	if (card->logging)
+		card->violations++;
+	card->logging = rc == 0;
+	return op_leave(card, rc);
+}
+
+static int
+card_dirty_stop(struct vdpa_device *dev)
+{
+	struct card *card = card_of(dev);
+	int rc = op_enter(card, "dirty_stop");
+
+	if (!card->logging)
+		card->violations++;
+	card->logging = false;
+	return op_leave(card, rc);
+}
+
 static const struct vdpa_device_ops card_ops = {
 	.get_info = card_get_info,
 	.start = card_start,
@@ -599,6 +650,10 @@ card_create(const struct card_conf *conf)
 	if ((conf->caps_off & VDPA_CAP_LATE_VQ) != 0) {
 		card->ops.vq_start = NULL;
 		card->ops.vq_stop = NULL;
+	}
+	if (conf->logs) {
+		card->ops.dirty_start = card_dirty_start;
+		card->ops.dirty_stop = card_dirty_stop;
 	}
 	if (conf->no_fence)
 		card->ops.fence = NULL;

@@ -25,6 +25,8 @@ struct card_conf {
 	uint64_t caps_off;	/**< capabilities taken away from it */
 	bool set_map;		/**< takes whole tables instead of map and unmap */
 	bool no_fence;
+	bool logs;		/**< reports what it writes (VDPA_CAP_DIRTY) */
+	enum vdpa_relay_policy relay;
 };
 
 struct card;

@@ -142,7 +142,8 @@ test_frames_pass_without_get_state_split(void **state)
 static void
 test_no_start_index_is_refused(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 1, .caps_off = VDPA_CAP_SET_STATE };
+	const struct card_conf conf = { .name = "c0", .nr_pairs = 1, .caps_off = VDPA_CAP_SET_STATE,
+					.relay = VDPA_RELAY_OFF };
 	struct vdpa_vq_state states[2];
 	struct card *card;
 	struct guest guest;

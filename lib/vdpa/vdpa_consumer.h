@@ -41,6 +41,7 @@ struct vdpa_contract {
 	uint16_t nr_pairs;		/**< net: queue pairs; block: 0 */
 	uint16_t vq_size_max;
 	uint32_t config_size_bytes;
+	bool can_log;			/**< what is written can be logged (VHOST_F_LOG_ALL), by the device or the relay */
 };
 
 /** From the binding's op queue; must not block for long and must not call back into vdpa_session_stop(). */
@@ -81,6 +82,15 @@ struct vdpa_wanted {
 	const struct vdpa_range *regions;
 	uint32_t nr_regions;
 	uint32_t regions_seq;
+	/**
+	 * Log what is written to the consumer's memory: one bit for each 4 KiB page from address 0. The promise begins when
+	 * the session is told: once logging engages, everything that was written before is marked too. log_va is a shared
+	 * mapping of the consumer, of which the class makes a view of its own when log_seq changes; NULL: none.
+	 */
+	bool log;
+	void *log_va;
+	uint64_t log_size_bytes;
+	uint32_t log_seq;
 };
 
 /**
@@ -202,6 +212,24 @@ void vdpa_sigbus_unguard(void *va);
 enum vdpa_health { VDPA_HEALTHS(VDPA_HEALTH_ENUM) };
 #undef VDPA_HEALTH_ENUM
 
+/** How the datapath runs. X-macro: enumerator, text. */
+#define VDPA_MODES(X) \
+	X(VDPA_MODE_DIRECT, "direct")	/* the device on the consumer's rings */ \
+	X(VDPA_MODE_LOGGING, "logging")	/* the same, and it reports what it writes */ \
+	X(VDPA_MODE_RELAYED, "relayed")	/* the device on shadow rings */
+#define VDPA_MODE_ENUM(name, text) name,
+enum vdpa_mode { VDPA_MODES(VDPA_MODE_ENUM) };
+#undef VDPA_MODE_ENUM
+
+/** Switches between direct and relayed: how long the datapath stood still. Bucket i: below 2^i microseconds. */
+#define VDPA_PAUSE_BUCKETS 24
+struct vdpa_pauses {
+	uint64_t nr;
+	uint64_t last_us, max_us, total_us;
+	uint64_t last_stop_us, last_start_us;	/**< its parts */
+	uint64_t histogram[VDPA_PAUSE_BUCKETS];
+};
+
 /** What to show of a device. A copy. */
 struct vdpa_device_status {
 	char name[VDPA_NAME_MAX];
@@ -220,9 +248,25 @@ struct vdpa_device_status {
 	uint64_t features_agreed;	/**< 0 if nobody is attached */
 	uint64_t caps;
 	uint64_t sessions, starts, failures;	/**< counted since the device was registered */
+	enum vdpa_mode mode;		/**< while it runs */
+	char mode_why[64];		/**< why relayed: "log wanted", "no start index", "relay=always" */
+	enum vdpa_relay_policy relay;
+	bool log;			/**< a log is engaged */
+	uint64_t relayed;		/**< ring entries relayed, both directions */
+	uint64_t dirty_pages;		/**< pages put into logs, but for whole tables */
+	uint64_t dirty_tables;		/**< whole tables marked */
+	struct vdpa_pauses pauses;
 	uint8_t mac[6];			/**< net: the one in configuration space, if VIRTIO_NET_F_MAC is offered */
 	uint16_t mtu;			/**< net, if VIRTIO_NET_F_MTU is offered, else 0 */
 };
+
+/**
+ * Change when a device is relayed. Takes effect at once, under traffic. Management thread.
+ * @return 0; -EBUSY off, while its consumer's log needs the relay.
+ */
+int vdpa_device_relay_set(struct vdpa_device *dev, enum vdpa_relay_policy relay);
+const char *vdpa_relay_name(enum vdpa_relay_policy relay);
+const char *vdpa_mode_name(enum vdpa_mode mode);
 
 struct vdpa_device *vdpa_device_find(const char *name);
 /** Calls fn for each device in order of registration until it returns non-zero; returns that. fn may not unregister. */
@@ -251,6 +295,7 @@ int vdpa_workers_configure(const char *cpulist, enum vdpa_worker_idle idle);
 enum vdpa_event_type {
 	VDPA_EVENT_ATTACHED, VDPA_EVENT_DETACHED,	/**< session opened, closed */
 	VDPA_EVENT_STARTED, VDPA_EVENT_STOPPED,		/**< datapath */
+	VDPA_EVENT_MODE,				/* direct, relayed: the datapath was switched */
 	VDPA_EVENT_VQ_FAILED, VDPA_EVENT_DEVICE_FAILED,
 };
 /**

@@ -9,6 +9,8 @@
 
 #include <linux/virtio_net.h>
 
+#include <rte_common.h>
+
 #include "vdpa_ctrl.h"
 #include "vring_dev.h"
 
@@ -23,6 +25,8 @@ struct vdpa_cvq {
 	struct vdpa_domain *domain; /* NULL: it does not run */
 	struct vring_dev ring;
 	int call_fd;
+	struct vdpa_dirty *dirty;
+	struct vring_range areas[3]; /* of the ring, for marking: small, so always whole */
 	struct vring_seg segs[SEGS_MAX];
 };
 
@@ -92,6 +96,12 @@ vdpa_cvq_start(struct vdpa_cvq *cvq, const struct vdpa_vq_config *vq, struct vdp
 	if (rc != 0)
 		return vdpa_error_set(rc, "control virtqueue: %s",
 				      vring_error_text(vring_dev_error(&cvq->ring)));
+	cvq->areas[0] = (struct vring_range){ vq->desc_iova,
+		vring_desc_bytes(vq->size, cvq->ctrl.features) };
+	cvq->areas[1] = (struct vring_range){ vq->driver_iova,
+		vring_driver_bytes(vq->size, cvq->ctrl.features) };
+	cvq->areas[2] = (struct vring_range){ vq->device_iova,
+		vring_device_bytes(vq->size, cvq->ctrl.features) };
 	cvq->call_fd = vq->call_fd;
 	cvq->domain = vdpa_domain_get(domain);
 	return 0;
@@ -162,6 +172,20 @@ serve_one(struct vdpa_cvq *cvq, struct vring_chain *chain)
 	chain->done.len = vring_copy_to(&writable, &answer, sizeof(answer));
 }
 
+static void
+mark_written(struct vdpa_cvq *cvq, const struct vring_chain *chain)
+{
+	for (uint16_t i = chain->nr_readable; cvq->dirty != NULL && i < chain->nr_segs; i++)
+		vdpa_dirty_mark(cvq->dirty, chain->segs[i].iova, chain->segs[i].len);
+}
+
+static void
+mark_areas(struct vdpa_cvq *cvq)
+{
+	for (unsigned int i = 0; cvq->dirty != NULL && i < RTE_DIM(cvq->areas); i++)
+		vdpa_dirty_mark(cvq->dirty, cvq->areas[i].iova, cvq->areas[i].len);
+}
+
 int
 vdpa_cvq_serve(struct vdpa_cvq *cvq)
 {
@@ -180,6 +204,7 @@ vdpa_cvq_serve(struct vdpa_cvq *cvq)
 			continue;
 		}
 		serve_one(cvq, &chain);
+		mark_written(cvq, &chain);
 		vring_dev_push_chains(&cvq->ring, &chain, 1);
 		vring_dev_flush(&cvq->ring);
 		if (vring_dev_signal_needed(&cvq->ring))
@@ -189,5 +214,12 @@ vdpa_cvq_serve(struct vdpa_cvq *cvq)
 	if (vring_dev_error(&cvq->ring) != VRING_ERR_NONE)
 		return vdpa_error_set(-EBADMSG, "control virtqueue: %s",
 				      vring_error_text(vring_dev_error(&cvq->ring)));
+	mark_areas(cvq);
 	return nr == COMMANDS_MAX || now_ms() >= until_ms;
+}
+
+void
+vdpa_cvq_set_dirty(struct vdpa_cvq *cvq, struct vdpa_dirty *dirty)
+{
+	cvq->dirty = dirty;
 }

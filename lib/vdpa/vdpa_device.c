@@ -14,6 +14,8 @@
 #include <rte_common.h>
 
 #include "vdpa_private.h"
+#include "vdpa_relay.h"
+#include "vring.h"
 
 #define BIT(feature) (UINT64_C(1) << (feature))
 #define F_RING_RESET 40
@@ -122,6 +124,9 @@ check_caps(const struct vdpa_device *dev, const struct vdpa_device_ops *ops, uin
 		return refuse(dev, "a device that is not HOST_VA needs the op kick");
 	if ((ops->vq_start != NULL) != ((caps & VDPA_CAP_LATE_VQ) != 0))
 		return refuse(dev, "LATE_VQ and the ops vq_start and vq_stop go together");
+	if ((caps & VDPA_CAP_DIRTY) != 0 ? ops->dirty_start == NULL || ops->dirty_stop == NULL :
+					   ops->dirty_start != NULL || ops->dirty_stop != NULL)
+		return refuse(dev, "DIRTY and the ops dirty_start and dirty_stop go together");
 	if (ops->cvq != NULL && (caps & VDPA_CAP_CTRL_VQ) != 0)
 		return refuse(dev, "CTRL_VQ excludes the op cvq");
 	return 0;
@@ -170,6 +175,7 @@ make_contract(struct vdpa_device_priv *priv)
 	contract->nr_vqs = info->nr_vqs_max + (priv->class_cvq ? 1 : 0);
 	contract->vq_size_max = info->vq_size_max;
 	contract->config_size_bytes = info->config_size_bytes;
+	contract->can_log = (info->caps & VDPA_CAP_DIRTY) != 0 || info->relay != VDPA_RELAY_OFF;
 }
 
 static void
@@ -212,6 +218,8 @@ priv_create(struct vdpa_device *dev, struct vdpa_device_priv **out)
 	if (rc != 0)
 		return rc;
 	priv->type = vdpa_type_find(priv->info.virtio_id);
+	priv->relay = priv->info.relay;
+	priv->mode_why = "";
 	make_contract(priv);
 	priv->calls = calloc(priv->contract.nr_vqs, sizeof(*priv->calls));
 	priv->vq_failed = calloc(priv->contract.nr_vqs, sizeof(*priv->vq_failed));
@@ -381,6 +389,30 @@ vdpa_device_set_bound(struct vdpa_device *dev, const char *text)
 }
 
 const char *
+vdpa_mode_name(enum vdpa_mode mode)
+{
+	static const char *const names[] = {
+#define MODE_NAME(name, text) [name] = text,
+		VDPA_MODES(MODE_NAME)
+#undef MODE_NAME
+	};
+
+	return (unsigned int)mode < RTE_DIM(names) ? names[mode] : NULL;
+}
+
+const char *
+vdpa_relay_name(enum vdpa_relay_policy relay)
+{
+	static const char *const names[] = {
+#define RELAY_NAME(name, text) [name] = text,
+		VDPA_RELAYS(RELAY_NAME)
+#undef RELAY_NAME
+	};
+
+	return (unsigned int)relay < RTE_DIM(names) ? names[relay] : NULL;
+}
+
+const char *
 vdpa_health_name(enum vdpa_health health)
 {
 	static const char *const names[] = {
@@ -451,8 +483,18 @@ vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *statu
 		memcpy(status->peer, session->peer, sizeof(status->peer));
 		status->features_agreed = session->features;
 	}
+	status->relay = priv->relay;
+	status->log = priv->log;
+	status->dirty_pages = priv->dirty_pages;
+	status->dirty_tables = priv->dirty_tables;
+	status->pauses = priv->pauses;
+	status->relayed = priv->relayed;
+	if (priv->binding != NULL && priv->binding->relay != NULL)
+		status->relayed += vdpa_relay_entries(priv->binding->relay);
 	if (priv->binding != NULL && priv->binding->run.session != NULL) {
 		status->running = true;
+		status->mode = priv->mode;
+		snprintf(status->mode_why, sizeof(status->mode_why), "%s", priv->mode_why);
 		status->nr_vqs_running = priv->binding->run.nr_vqs;
 		status->nr_active_pairs = priv->binding->run.nr_active_pairs;
 	}
@@ -517,6 +559,41 @@ vdpa_vq_failed(struct vdpa_device *dev, uint16_t index, int error, const char *w
 	atomic_store(&dev->priv->vq_failed_why, why);
 	atomic_store(&dev->priv->vq_failed[index], error != 0 ? error : -EIO);
 	report_queued(dev->priv);
+}
+
+void
+vdpa_dirty(struct vdpa_device *dev, const struct vring_range *written, uint32_t nr)
+{
+	struct vdpa_dirty *dirty = atomic_load_explicit(&dev->priv->dirty, memory_order_acquire);
+
+	if (dirty == NULL)
+		return;
+	/*
+	 * What was written has to be there before its bit is looked at: a bit found set may be taken away this moment, and
+	 * the page be read by who took it.
+	 */
+	atomic_thread_fence(memory_order_seq_cst);
+	for (uint32_t i = 0; i < nr; i++)
+		vdpa_dirty_mark(dirty, written[i].iova, written[i].len);
+}
+
+int
+vdpa_device_relay_set(struct vdpa_device *dev, enum vdpa_relay_policy relay)
+{
+	struct vdpa_device_priv *priv = dev->priv;
+	bool needed;
+
+	pthread_mutex_lock(&priv->lock);
+	/* the consumer was told that it can be logged */
+	needed = relay == VDPA_RELAY_OFF && (priv->info.caps & VDPA_CAP_DIRTY) == 0 && priv->binding != NULL &&
+		 priv->binding->session != NULL && priv->contract.can_log;
+	if (!needed)
+		priv->relay = relay;
+	pthread_mutex_unlock(&priv->lock);
+	if (needed)
+		return vdpa_error_set(-EBUSY, "%s: its consumer was promised a log, which needs the relay", dev->name);
+	report_queued(priv);
+	return 0;
 }
 
 void

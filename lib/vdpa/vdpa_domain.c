@@ -110,12 +110,14 @@ take_over(const struct vdpa_domain *former, const struct vdpa_range *range)
 }
 
 static int
-map_table(struct vdpa_domain *domain, struct vdpa_domain *former)
+map_table(struct vdpa_domain *domain, const struct vdpa_domain *const formers[2])
 {
 	for (uint32_t i = 0; i < domain->nr; i++) {
 		struct vdpa_range *range = &domain->ranges[i];
-		struct vdpa_mapping *mapping = take_over(former, range);
+		struct vdpa_mapping *mapping = take_over(formers[0], range);
 
+		if (mapping == NULL)
+			mapping = take_over(formers[1], range);
 		if (mapping == NULL) {
 			int rc = vdpa_mapping_create(range, &mapping);
 
@@ -155,7 +157,7 @@ domain_free(struct vdpa_domain *domain)
 
 static int
 domain_fill(struct vdpa_domain *domain, const struct vdpa_range *regions,
-	    struct vdpa_domain *former, struct vdpa_device *owner)
+	    const struct vdpa_domain *const formers[2], struct vdpa_device *owner)
 {
 	int rc;
 
@@ -168,12 +170,12 @@ domain_fill(struct vdpa_domain *domain, const struct vdpa_range *regions,
 	rc = check_table(domain, owner);
 	if (rc != 0)
 		return rc;
-	return map_table(domain, former);
+	return map_table(domain, formers);
 }
 
-int
-vdpa_domain_create(struct vdpa_domain **out, const struct vdpa_range *regions, uint32_t nr_regions,
-		   struct vdpa_domain *former, struct vdpa_device *owner)
+static int
+domain_create(struct vdpa_domain **out, const struct vdpa_range *regions, uint32_t nr_regions,
+	      const struct vdpa_domain *const formers[2], struct vdpa_device *owner)
 {
 	struct vdpa_domain *domain;
 	int rc;
@@ -187,7 +189,7 @@ vdpa_domain_create(struct vdpa_domain **out, const struct vdpa_range *regions, u
 	atomic_init(&domain->refs, 1);
 	domain->nr = nr_regions;
 	domain->owner = owner;
-	rc = domain_fill(domain, regions, former, owner);
+	rc = domain_fill(domain, regions, formers, owner);
 	if (rc != 0) {
 		domain_free(domain);
 		return rc;
@@ -201,6 +203,33 @@ vdpa_domain_create(struct vdpa_domain **out, const struct vdpa_range *regions, u
 	pthread_mutex_unlock(&lock);
 	*out = domain;
 	return 0;
+}
+
+int
+vdpa_domain_create(struct vdpa_domain **out, const struct vdpa_range *regions, uint32_t nr_regions,
+		   struct vdpa_domain *former, struct vdpa_device *owner)
+{
+	return domain_create(out, regions, nr_regions,
+			     (const struct vdpa_domain *const[2]){ former, NULL }, owner);
+}
+
+int
+vdpa_domain_extend(struct vdpa_domain **out, const struct vdpa_domain *domain,
+		   const struct vdpa_range *range, const struct vdpa_domain *former,
+		   struct vdpa_device *owner)
+{
+	struct vdpa_range *ranges = malloc((domain->nr + 1) * sizeof(*ranges));
+	int rc;
+
+	*out = NULL;
+	if (ranges == NULL)
+		return vdpa_error_set(-ENOMEM, "no memory for %u regions", domain->nr + 1);
+	memcpy(ranges, domain->ranges, domain->nr * sizeof(*ranges));
+	ranges[domain->nr] = *range;
+	rc = domain_create(out, ranges, domain->nr + 1,
+			   (const struct vdpa_domain *const[2]){ domain, former }, owner);
+	free(ranges);
+	return rc;
 }
 
 struct vdpa_domain *

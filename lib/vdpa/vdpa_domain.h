@@ -24,6 +24,12 @@
  */
 int vdpa_domain_create(struct vdpa_domain **out, const struct vdpa_range *regions, uint32_t nr_regions,
 		       struct vdpa_domain *former, struct vdpa_device *owner);
+/**
+ * The same memory and one range more; all mappings of domain are taken over, and the range's from former (NULL: none).
+ * @return as vdpa_domain_create()
+ */
+int vdpa_domain_extend(struct vdpa_domain **out, const struct vdpa_domain *domain, const struct vdpa_range *range,
+		       const struct vdpa_domain *former, struct vdpa_device *owner);
 struct vdpa_domain *vdpa_domain_get(struct vdpa_domain *domain);
 /** The last one unmaps. NULL is legal. */
 void vdpa_domain_put(struct vdpa_domain *domain);

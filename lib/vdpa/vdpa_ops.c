@@ -33,6 +33,7 @@ static struct {
 	int epoll_fd, wake_fd;
 	uint64_t wake_at_ns;	/* when it looks at deadlines next */
 	struct vdpa_op *ops;
+	struct vdpa_work *periodic;
 } pool = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 	.work = PTHREAD_COND_INITIALIZER,
@@ -167,12 +168,11 @@ pool_grow_locked(void)
 	return pool.nr_threads > 0 ? 0 : rc;
 }
 
-int
-vdpa_work_queue(struct vdpa_work *work)
+static int
+queue_locked(struct vdpa_work *work)
 {
 	int rc = 0;
 
-	pthread_mutex_lock(&pool.lock);
 	if (work->running) {
 		work->again = true;
 	} else if (!work->queued) {
@@ -184,6 +184,16 @@ vdpa_work_queue(struct vdpa_work *work)
 		rc = pool_grow_locked();
 		pthread_cond_signal(&pool.work);
 	}
+	return rc;
+}
+
+int
+vdpa_work_queue(struct vdpa_work *work)
+{
+	int rc;
+
+	pthread_mutex_lock(&pool.lock);
+	rc = queue_locked(work);
 	pthread_mutex_unlock(&pool.lock);
 	return rc;
 }
@@ -243,6 +253,13 @@ restart:
 		pthread_cond_broadcast(&pool.done);
 		next = UINT64_MAX;
 		goto restart;
+	}
+	for (struct vdpa_work *work = pool.periodic; work != NULL; work = work->next_periodic) {
+		if (work->next_ns <= now) {
+			work->next_ns = now + work->period_ms * NS_PER_MS;
+			queue_locked(work);
+		}
+		next = RTE_MIN(next, work->next_ns);
 	}
 	pool.wake_at_ns = next;
 	pthread_mutex_unlock(&pool.lock);
@@ -314,6 +331,31 @@ control_start_locked(void)
 	}
 	pool.control_runs = true;
 	return 0;
+}
+
+void
+vdpa_work_every(struct vdpa_work *work, uint32_t period_ms)
+{
+	struct vdpa_work **at = &pool.periodic;
+	bool wake = false;
+
+	pthread_mutex_lock(&pool.lock);
+	while (*at != NULL && *at != work)
+		at = &(*at)->next_periodic;
+	if (period_ms == 0 && *at != NULL) {
+		*at = work->next_periodic;
+	} else if (period_ms != 0 && *at == NULL) {
+		work->next_periodic = pool.periodic;
+		pool.periodic = work;
+		work->next_ns = now_ns() + period_ms * NS_PER_MS;
+		wake = control_start_locked() == 0 && work->next_ns < pool.wake_at_ns;
+		if (wake)
+			pool.wake_at_ns = work->next_ns;
+	}
+	work->period_ms = period_ms;
+	pthread_mutex_unlock(&pool.lock);
+	if (wake)
+		control_wake();
 }
 
 void

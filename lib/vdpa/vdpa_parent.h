@@ -50,6 +50,7 @@ extern "C" {
 struct vdpa_device;
 struct vdpa_domain;
 struct vring_mem;
+struct vring_range;
 
 /**
  * What a device can do beyond what its ops say; a bit is never a repetition of "the op exists".
@@ -62,7 +63,8 @@ struct vring_mem;
 	X(VDPA_CAP_LATE_VQ, 3, "late-vq")		/* queues start and stop while others run */ \
 	X(VDPA_CAP_CTRL_VQ, 4, "ctrl-vq")		/* serves the control virtqueue itself; excludes the op cvq */ \
 	X(VDPA_CAP_HOST_VA, 5, "host-va")		/* software: reaches memory by vdpa_domain_mem() */ \
-	X(VDPA_CAP_MAP_PERSIST, 6, "map-persist")	/* maps survive a reset */
+	X(VDPA_CAP_MAP_PERSIST, 6, "map-persist")	/* maps survive a reset */ \
+	X(VDPA_CAP_DIRTY, 7, "dirty-log")		/* reports what it writes, between dirty_start and dirty_stop */
 
 #define VDPA_CAP_ENUM(name, bit, text) name = 1 << (bit),
 enum vdpa_cap { VDPA_CAPS(VDPA_CAP_ENUM) };
@@ -106,6 +108,15 @@ struct vdpa_start {
 	uint16_t nr_active_pairs;	/**< net: pairs that carry traffic (virtio 1.2, 5.1.6.5.6) */
 };
 
+/** When a device is relayed by shadow virtqueues of the framework. X-macro: enumerator, text. */
+#define VDPA_RELAYS(X) \
+	X(VDPA_RELAY_AUTO, "auto")	/* while a log is wanted that the device cannot write, or no start index is possible */ \
+	X(VDPA_RELAY_ALWAYS, "always") \
+	X(VDPA_RELAY_OFF, "off")	/* never: what needs it is refused */
+#define VDPA_RELAY_ENUM(name, text) name,
+enum vdpa_relay_policy { VDPA_RELAYS(VDPA_RELAY_ENUM) };
+#undef VDPA_RELAY_ENUM
+
 /** What a device is. Filled once by get_info; numbers do not change while the device is registered. */
 struct vdpa_info {
 	uint16_t virtio_id;		/**< VIRTIO_ID_NET or VIRTIO_ID_BLOCK */
@@ -119,6 +130,7 @@ struct vdpa_info {
 	uint64_t caps;			/**< enum vdpa_cap */
 	uint64_t iova_first, iova_last;	/**< addresses the device can reach, both inclusive; 0 and 0: all */
 	int numa_node;			/**< -1: any */
+	enum vdpa_relay_policy relay;	/**< to begin with: the key relay= of every parent */
 };
 
 /** A piece of a consumer's memory. */
@@ -147,6 +159,7 @@ struct vdpa_range {
  * | config_write     | writes by the consumer are refused (-ENOTSUP)                                       |
  * | map, unmap       | both or none; excludes set_map and VDPA_CAP_HOST_VA, exactly one of the three        |
  * | update_memory    | HOST_VA only: the class stops and starts the device around a change of memory       |
+ * | dirty_start, dirty_stop | go with VDPA_CAP_DIRTY; without: the device is relayed while a log is wanted       |
  */
 struct vdpa_device_ops {
 	/** Describe the device. Called once, on the thread that registers. */
@@ -208,6 +221,14 @@ struct vdpa_device_ops {
 	 * Nothing of the former domain is used after it returns. After an error the class stops the device.
 	 */
 	int (*update_memory)(struct vdpa_device *dev, struct vdpa_domain *domain);
+
+	/**
+	 * Report everything that is written to the consumer's memory from now on by vdpa_dirty(), buffers and rings. Legal
+	 * while running and while stopped; what was written before it returns need not be reported. Ended by dirty_stop and
+	 * by reset, not by stop.
+	 */
+	int (*dirty_start)(struct vdpa_device *dev);
+	int (*dirty_stop)(struct vdpa_device *dev);
 };
 
 #define VDPA_VQ_STATS_MAX 24	/**< counters a queue */
@@ -254,6 +275,12 @@ void vdpa_vq_failed(struct vdpa_device *dev, uint16_t index, int error, const ch
 
 /** Interrupt the driver of a running queue (the decision by event index or flags is the caller's). Worker thread. */
 void vdpa_vq_signal(struct vdpa_device *dev, uint16_t index);
+
+/**
+ * Report what was written to the consumer's memory, once a burst, after the writes and before they are published or
+ * stop returns. Any thread; nothing is done while nobody asks.
+ */
+void vdpa_dirty(struct vdpa_device *dev, const struct vring_range *written, uint32_t nr);
 
 /**
  * @name Memory

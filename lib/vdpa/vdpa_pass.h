@@ -29,6 +29,12 @@ struct vdpa_plan {
 	struct vdpa_domain *domain;
 	uint32_t seq;
 	int ctrl_vq;			/* index of the queue that the class serves, -1: none */
+	bool log;
+	struct vdpa_log *log_view;	/* NULL: the consumer gave none yet */
+	enum vdpa_relay_policy relay;
+	enum vdpa_mode mode;
+	const char *mode_why;
+	struct vdpa_domain *device_domain;	/* domain, with the shadow rings if there are any; borrowed */
 };
 
 /* Run one op within its deadline. After -ETIMEDOUT the device hangs and is not touched any more. */
@@ -45,6 +51,21 @@ vdpa_pass_packed(uint64_t features)
 	return (features & BIT(VIRTIO_F_RING_PACKED)) != 0;
 }
 
+/* ---- vdpa_pass_log.c ---- */
+/* How the device is to run; while it stops and starts it may turn out differently. */
+void vdpa_pass_choose_mode(struct vdpa_binding *binding, struct vdpa_plan *plan);
+/* Nothing runs: is a device that takes no start index asked for one? */
+void vdpa_pass_choose_start_mode(struct vdpa_binding *binding, struct vdpa_plan *plan);
+/* Make what is logged as wanted: before a start, or while it runs. 0, or a negative errno of the device. */
+int vdpa_pass_log_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan);
+/* All has stopped: the promise of the log is kept for what ran. */
+void vdpa_pass_log_stopped(struct vdpa_binding *binding, const struct vdpa_plan *plan);
+void vdpa_pass_log_sync(struct vdpa_binding *binding);
+void vdpa_pass_log_off(struct vdpa_binding *binding);
+/* The domain of the device: the consumer's, with shadow rings once they are needed. 0, or a negative errno. */
+int vdpa_pass_choose_domain(struct vdpa_binding *binding, struct vdpa_plan *plan);
+void vdpa_pass_relay_drop(struct vdpa_binding *binding);
+
 /* ---- vdpa_pass_memory.c ---- */
 void vdpa_pass_take_domain(struct vdpa_binding *binding, struct vdpa_domain *domain);
 /* To the state after registration; what the device had mapped is gone, unless it keeps that. */
@@ -60,9 +81,16 @@ bool vdpa_pass_is_class_vq(const struct vdpa_binding *binding, uint64_t features
 void vdpa_pass_keep_state(struct vdpa_binding *binding, uint16_t index, const struct vdpa_vq_state *state);
 void vdpa_pass_cvq_kicked(void *arg);
 void vdpa_pass_cvq_stop(struct vdpa_binding *binding, uint16_t index);
-void vdpa_pass_doorbell_watch(struct vdpa_binding *binding, uint16_t index);
+/* The device runs the queue now: relay it, or hear its doorbell. -ETIMEDOUT: a worker hangs. */
+int vdpa_pass_vq_runs(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index);
+/* The device has stopped it, here (NULL: it did not say): what the relay holds is handed back, the position kept. */
+int vdpa_pass_vq_ends(struct vdpa_binding *binding, uint16_t index, const struct vdpa_vq_state *state);
+/* Interrupt the consumer. */
+void vdpa_pass_signal(struct vdpa_binding *binding, uint16_t index);
 void vdpa_pass_doorbell_unwatch(struct vdpa_binding *binding, uint16_t index);
 void vdpa_pass_vq_note_running(struct vdpa_binding *binding, uint16_t index, const struct vdpa_session_vq *plan);
+int vdpa_pass_start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index,
+			  struct vdpa_vq_state *state);
 int vdpa_pass_make_config(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index,
 			  struct vdpa_vq_config *config);
 /* A queue that cannot run is left out; the others go on. */

@@ -9,6 +9,7 @@
 #include <rte_common.h>
 
 #include "vdpa_pass.h"
+#include "vdpa_relay.h"
 
 bool
 vdpa_pass_is_hung(struct vdpa_device_priv *priv)
@@ -91,9 +92,12 @@ vdpa_pass_device_stop(struct vdpa_binding *binding)
 	rc = VDPA_OP(priv, "stop", STOP_MS, priv->dev->ops->stop(priv->dev, binding->states, priv->info.nr_vqs_max));
 	if (rc == -ETIMEDOUT)
 		return rc;
-	for (uint16_t i = 0; i < nr_vqs; i++)
-		if (binding->run.vqs[i].ready && !vdpa_pass_is_class_vq(binding, binding->run.features, i))
-			vdpa_pass_keep_state(binding, i, rc == 0 && get_state ? &binding->states[i] : NULL);
+	for (uint16_t i = 0; i < nr_vqs; i++) {
+		if (!binding->run.vqs[i].ready || vdpa_pass_is_class_vq(binding, binding->run.features, i))
+			continue;
+		if (vdpa_pass_vq_ends(binding, i, rc == 0 && get_state ? &binding->states[i] : NULL) == -ETIMEDOUT)
+			return -ETIMEDOUT;
+	}
 	forget_running(binding);
 	if (rc != 0) {
 		vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "stop: %s", strerror(-rc));
@@ -155,9 +159,22 @@ vdpa_pass_start_failed(struct vdpa_binding *binding, const struct vdpa_plan *pla
 }
 
 static void
+note_mode(struct vdpa_binding *binding, const struct vdpa_plan *plan)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+
+	pthread_mutex_lock(&priv->lock);
+	binding->run.mode = plan->mode;
+	priv->mode = plan->mode;
+	priv->mode_why = plan->mode_why;
+	pthread_mutex_unlock(&priv->lock);
+}
+
+static int
 device_started(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t nr)
 {
 	struct vdpa_device_priv *priv = binding->priv;
+	int rc = 0;
 
 	pthread_mutex_lock(&priv->lock);
 	binding->run.session = plan->session;
@@ -166,12 +183,14 @@ device_started(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint1
 	plan->session->start_failed = false;
 	priv->starts++;
 	pthread_mutex_unlock(&priv->lock);
-	for (uint16_t i = 0; i < nr; i++) {
+	note_mode(binding, plan);
+	for (uint16_t i = 0; i < nr && rc != -ETIMEDOUT; i++) {
 		uint16_t index = binding->configs[i].index;
 
 		vdpa_pass_vq_note_running(binding, index, &binding->plan[index]);
-		vdpa_pass_doorbell_watch(binding, index);
+		rc = vdpa_pass_vq_runs(binding, plan, index);
 	}
+	return rc;
 }
 
 void
@@ -180,13 +199,19 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 	struct vdpa_device_priv *priv = binding->priv;
 	struct vdpa_start start = {
 		.features = device_features(priv, plan->features),
-		.domain = plan->domain,
+		.domain = plan->device_domain,
 		.vqs = binding->configs,
 	};
 	uint16_t nr = 0;
 	bool fresh;
 	int rc;
 
+	rc = vdpa_pass_log_adjust(binding, plan);
+	if (rc != 0) {
+		if (rc != -ETIMEDOUT)
+			vdpa_pass_start_failed(binding, plan, "dirty_start", rc);
+		return;
+	}
 	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++) {
 		const struct vdpa_session_vq *vq = &binding->plan[i];
 
@@ -203,7 +228,9 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 	fresh = all_fresh(binding, nr, plan->features);
 	if (binding->cvq != NULL && fresh)
 		vdpa_cvq_reset(binding->cvq, plan->features);
-	rc = vdpa_pass_set_domain(binding, plan->domain);
+	else if (binding->cvq != NULL)
+		vdpa_cvq_set_features(binding->cvq, plan->features);
+	rc = vdpa_pass_set_domain(binding, plan->device_domain);
 	if (rc != 0) {
 		if (rc != -ETIMEDOUT)
 			vdpa_pass_start_failed(binding, plan, "mapping memory", rc);
@@ -217,7 +244,9 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 			vdpa_pass_start_failed(binding, plan, "start", rc);
 		return;
 	}
-	device_started(binding, plan, nr);
+	rc = device_started(binding, plan, nr);
+	if (rc == -ETIMEDOUT)
+		return;
 	set_health(priv, VDPA_HEALTH_OK);
 	if (binding->cvq != NULL && !fresh) {
 		rc = VDPA_OP(priv, "cvq", CVQ_MS, vdpa_cvq_restore(binding->cvq));
@@ -230,7 +259,7 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 	/* the consumer may have been signalled into descriptors that nobody read */
 	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++)
 		if (binding->run.vqs[i].ready)
-			vdpa_call_write(&priv->calls[i]);
+			vdpa_pass_signal(binding, i);
 }
 
 bool
@@ -240,8 +269,10 @@ vdpa_pass_needs_restart(const struct vdpa_binding *binding, const struct vdpa_pl
 
 	if (binding->run.session != plan->session || binding->run.features != plan->features)
 		return true;
-	if (binding->run.domain != plan->domain && (priv->info.caps & VDPA_CAP_HOST_VA) != 0 &&
+	if (binding->run.domain != plan->device_domain && (priv->info.caps & VDPA_CAP_HOST_VA) != 0 &&
 	    priv->dev->ops->update_memory == NULL)
+		return true;
+	if ((binding->run.mode == VDPA_MODE_RELAYED) != (plan->mode == VDPA_MODE_RELAYED))
 		return true;
 	if ((priv->info.caps & VDPA_CAP_LATE_VQ) != 0)
 		return false;
@@ -262,8 +293,14 @@ vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 	uint16_t pairs;
 	int rc;
 
-	if (binding->run.domain != plan->domain) {
-		rc = vdpa_pass_set_domain(binding, plan->domain);
+	if (binding->run.domain != plan->device_domain) {
+		struct vdpa_domain *former = vdpa_domain_get(binding->run.domain);
+
+		rc = vdpa_pass_set_domain(binding, plan->device_domain);
+		if (rc == 0 && binding->run.mode == VDPA_MODE_RELAYED)
+			rc = vdpa_relay_update_memory(binding->relay);
+		/* the relay used it until here */
+		vdpa_domain_put(former);
 		if (rc == 0 && plan->ctrl_vq >= 0 && binding->run.vqs[plan->ctrl_vq].ready)
 			rc = vdpa_cvq_update_memory(binding->cvq, plan->domain);
 		if (rc == -ETIMEDOUT)
@@ -275,7 +312,11 @@ vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 			return rc;
 		}
 	}
-	rc = vdpa_pass_adjust_queues(binding, plan);
+	rc = vdpa_pass_log_adjust(binding, plan);
+	if (rc == 0) {
+		note_mode(binding, plan);
+		rc = vdpa_pass_adjust_queues(binding, plan);
+	}
 	if (rc != 0)
 		return rc;
 	pairs = active_pairs(binding, plan);
@@ -300,8 +341,8 @@ vdpa_pass_let_go(struct vdpa_binding *binding)
 				continue;
 			if (vdpa_pass_is_class_vq(binding, binding->run.features, i))
 				vdpa_pass_cvq_stop(binding, i);
-			else
-				vdpa_pass_doorbell_unwatch(binding, i);
+			else if (vdpa_pass_vq_ends(binding, i, NULL) == -ETIMEDOUT)
+				return;
 		}
 	}
 	if (!binding->let_go && VDPA_OP(binding->priv, "reset", RESET_MS,
@@ -309,6 +350,8 @@ vdpa_pass_let_go(struct vdpa_binding *binding)
 		return;
 	binding->let_go = true;
 	forget_running(binding);
+	vdpa_pass_log_off(binding);
+	vdpa_pass_relay_drop(binding);
 	vdpa_pass_take_domain(binding, NULL);
 	vdpa_pass_free_closed(binding);
 }

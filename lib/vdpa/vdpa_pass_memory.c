@@ -71,6 +71,7 @@ vdpa_pass_device_reset(struct vdpa_binding *binding)
 	struct vdpa_device_priv *priv = binding->priv;
 	int rc = VDPA_OP(priv, "reset", RESET_MS, priv->dev->ops->reset(priv->dev));
 
+	binding->run.device_logs = false;
 	if (rc != -ETIMEDOUT && (priv->info.caps & VDPA_CAP_MAP_PERSIST) == 0)
 		vdpa_pass_take_domain(binding, NULL);
 	return rc;

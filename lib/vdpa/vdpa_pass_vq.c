@@ -7,6 +7,7 @@
 #include <rte_common.h>
 
 #include "vdpa_pass.h"
+#include "vdpa_relay.h"
 
 bool
 vdpa_pass_is_class_vq(const struct vdpa_binding *binding, uint64_t features, uint16_t index)
@@ -85,8 +86,8 @@ has_doorbell(const struct vdpa_binding *binding, uint64_t features, uint16_t ind
 	return binding->priv->dev->ops->kick != NULL && !vdpa_pass_is_class_vq(binding, features, index);
 }
 
-void
-vdpa_pass_doorbell_watch(struct vdpa_binding *binding, uint16_t index)
+static void
+doorbell_watch(struct vdpa_binding *binding, uint16_t index)
 {
 	const struct vdpa_session_vq *vq = &binding->run.vqs[index];
 	int rc = 0;
@@ -106,8 +107,50 @@ vdpa_pass_doorbell_unwatch(struct vdpa_binding *binding, uint16_t index)
 {
 	const struct vdpa_session_vq *vq = &binding->run.vqs[index];
 
-	if (vq->kick != NULL && has_doorbell(binding, binding->run.features, index))
+	if (binding->run.mode != VDPA_MODE_RELAYED && vq->kick != NULL && has_doorbell(binding, binding->run.features, index))
 		vdpa_watch_del(vq->kick->fd);
+}
+
+int
+vdpa_pass_vq_runs(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index)
+{
+	int rc;
+
+	if (binding->run.mode != VDPA_MODE_RELAYED) {
+		doorbell_watch(binding, index);
+		return 0;
+	}
+	rc = vdpa_relay_vq_run(binding->relay, index);
+	if (rc == -ETIMEDOUT)
+		vdpa_device_fence(binding->priv->dev, "relay");
+	else if (rc != 0)
+		vdpa_pass_plan_vq_fail(binding, plan, index, rc, "the relay does not start");
+	return rc == -ETIMEDOUT ? rc : 0;
+}
+
+int
+vdpa_pass_vq_ends(struct vdpa_binding *binding, uint16_t index, const struct vdpa_vq_state *state)
+{
+	struct vdpa_vq_state guest;
+
+	if (binding->run.mode == VDPA_MODE_RELAYED) {
+		if (vdpa_relay_vq_end(binding->relay, index, &guest) != 0) {
+			vdpa_device_fence(binding->priv->dev, "relay");
+			return -ETIMEDOUT;
+		}
+		state = &guest;
+	}
+	vdpa_pass_keep_state(binding, index, state);
+	return 0;
+}
+
+void
+vdpa_pass_signal(struct vdpa_binding *binding, uint16_t index)
+{
+	if (binding->run.mode == VDPA_MODE_RELAYED && !vdpa_pass_is_class_vq(binding, binding->run.features, index))
+		vdpa_relay_vq_signal(binding->relay, index);
+	else
+		vdpa_call_write(&binding->priv->calls[index]);
 }
 
 void
@@ -133,8 +176,8 @@ vdpa_pass_vq_note_running(struct vdpa_binding *binding, uint16_t index, const st
 }
 
 /* Where a queue starts: where the consumer put it, or where the class left it. */
-static int
-start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index, struct vdpa_vq_state *state)
+int
+vdpa_pass_start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index, struct vdpa_vq_state *state)
 {
 	const struct vdpa_device_priv *priv = binding->priv;
 	const struct vdpa_session_vq *vq = &binding->plan[index];
@@ -152,7 +195,7 @@ start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t
 	} else {
 		*state = vq->base;
 	}
-	if ((priv->info.caps & VDPA_CAP_SET_STATE) == 0 && !vdpa_pass_is_class_vq(binding, plan->features, index) &&
+	if ((priv->info.caps & VDPA_CAP_SET_STATE) == 0 && plan->mode != VDPA_MODE_RELAYED && !vdpa_pass_is_class_vq(binding, plan->features, index) &&
 	    (state->avail != fresh || state->used != fresh))
 		return vdpa_error_set(-ENOTSUP, "virtqueue %u: the device takes no start index (%u)", index,
 				      state->avail);
@@ -174,7 +217,9 @@ vdpa_pass_make_config(struct vdpa_binding *binding, const struct vdpa_plan *plan
 		.device_iova = vq->device_iova,
 		.kick_fd = vq->kick != NULL ? vq->kick->fd : -1,
 	};
-	rc = start_state(binding, plan, index, &config->state);
+	rc = vdpa_pass_start_state(binding, plan, index, &config->state);
+	if (rc == 0 && plan->mode == VDPA_MODE_RELAYED && index != plan->ctrl_vq)
+		return vdpa_relay_vq_prepare(binding->relay, config, vq->call);
 	if (rc == 0)
 		rc = vdpa_call_set(call, vq->call);
 	config->call_fd = atomic_load_explicit(&call->fd, memory_order_relaxed);
@@ -214,7 +259,8 @@ vdpa_pass_vq_stop(struct vdpa_binding *binding, uint16_t index)
 		rc = VDPA_OP(priv, "vq_stop", STOP_MS, priv->dev->ops->vq_stop(priv->dev, index, &state));
 		if (rc == -ETIMEDOUT)
 			return rc;
-		vdpa_pass_keep_state(binding, index, rc == 0 && get_state ? &state : NULL);
+		if (vdpa_pass_vq_ends(binding, index, rc == 0 && get_state ? &state : NULL) == -ETIMEDOUT)
+			return -ETIMEDOUT;
 	}
 	vdpa_pass_vq_note_running(binding, index, NULL);
 	return rc;
@@ -250,8 +296,7 @@ vdpa_pass_vq_start(struct vdpa_binding *binding, const struct vdpa_plan *plan, u
 		return 0;
 	}
 	vdpa_pass_vq_note_running(binding, index, &binding->plan[index]);
-	vdpa_pass_doorbell_watch(binding, index);
-	return 0;
+	return index == plan->ctrl_vq ? 0 : vdpa_pass_vq_runs(binding, plan, index);
 }
 
 /* Does a running queue differ in more than its call descriptor? */
@@ -270,10 +315,15 @@ vq_new_call(struct vdpa_binding *binding, uint16_t index)
 	const struct vdpa_device_ops *ops = priv->dev->ops;
 	struct vdpa_session_vq *runs = &binding->run.vqs[index];
 	struct vdpa_session_vq *wanted = &binding->plan[index];
+	bool relayed = binding->run.mode == VDPA_MODE_RELAYED &&
+		       !vdpa_pass_is_class_vq(binding, binding->run.features, index);
 	int rc;
 
-	rc = vdpa_call_set(&priv->calls[index], wanted->call);
-	if (rc == 0 && ops->vq_set_call != NULL && !vdpa_pass_is_class_vq(binding, binding->run.features, index))
+	if (relayed)
+		rc = vdpa_relay_vq_set_call(binding->relay, index, wanted->call);
+	else
+		rc = vdpa_call_set(&priv->calls[index], wanted->call);
+	if (rc == 0 && !relayed && ops->vq_set_call != NULL && !vdpa_pass_is_class_vq(binding, binding->run.features, index))
 		rc = VDPA_OP(priv, "vq_set_call", OP_MS,
 			ops->vq_set_call(priv->dev, index, atomic_load(&priv->calls[index].fd)));
 	if (rc == -ETIMEDOUT)
@@ -287,7 +337,7 @@ vq_new_call(struct vdpa_binding *binding, uint16_t index)
 	runs->call_seq = wanted->call_seq;
 	pthread_mutex_unlock(&priv->lock);
 	/* what fell between the two is signalled again */
-	vdpa_call_write(&priv->calls[index]);
+	vdpa_pass_signal(binding, index);
 	return 0;
 }
 

@@ -10,7 +10,8 @@
  *
  *   vdpa_device.c     registry, checks at registration, status, bus drivers
  *   vdpa_session.c    bindings and sessions: what is wanted
- *   vdpa_reconcile.c  the pass that makes it so (op pool threads)
+ *   vdpa_reconcile.c  the pass that makes it so (op pool threads), with vdpa_pass_*.c
+ *   vdpa_relay.c      shadow virtqueues at work     vdpa_log.c       which pages were written
  *   vdpa_ops.c        op pool, deadlines, control thread
  *   vdpa_call.c       descriptors of a consumer
  *   vdpa_domain.c     memory          vdpa_sigbus.c   memory that its owner took away
@@ -29,6 +30,7 @@
 
 #include "vdpa_consumer.h"
 #include "vdpa_domain.h"
+#include "vdpa_log.h"
 
 extern int vdpa_logtype;
 #define VDPA_LOG(level, fmt, ...) rte_log(RTE_LOG_##level, vdpa_logtype, "vdpa: " fmt "\n", ##__VA_ARGS__)
@@ -69,6 +71,7 @@ int vdpa_cvq_update_memory(struct vdpa_cvq *cvq, struct vdpa_domain *domain);
  * 1: enough for one call (64 commands, 200 ms), call again; -EBADMSG: the ring is broken (vdpa_error_text()).
  */
 int vdpa_cvq_serve(struct vdpa_cvq *cvq);
+void vdpa_cvq_set_dirty(struct vdpa_cvq *cvq, struct vdpa_dirty *dirty);	/* mark what is written; NULL: no more */
 int vdpa_cvq_restore(struct vdpa_cvq *cvq);			/* play the settings to a device that was started anew */
 uint16_t vdpa_cvq_active_pairs(const struct vdpa_cvq *cvq);
 
@@ -90,8 +93,13 @@ struct vdpa_work {
 	void (*fn)(struct vdpa_work *);
 	struct vdpa_work *next;
 	bool queued, running, again;
+	uint32_t period_ms;		/* vdpa_work_every() */
+	uint64_t next_ns;
+	struct vdpa_work *next_periodic;
 };
 int vdpa_work_queue(struct vdpa_work *work);
+/* Queue it again and again, 0: no more. Not exact. Ends before the work is freed. */
+void vdpa_work_every(struct vdpa_work *work, uint32_t period_ms);
 /* Wait until it is neither queued nor running; -ETIMEDOUT. Not from its own fn. */
 int vdpa_work_wait(struct vdpa_work *work, uint32_t timeout_ms);
 /*
@@ -150,6 +158,7 @@ struct vdpa_device_priv {
 	atomic_int failed;		/* negative errno */
 	_Atomic(const char *) failed_why;
 	atomic_int *vq_failed;		/* nr_vqs */
+	_Atomic(struct vdpa_dirty *) dirty;	/* what workers mark; NULL: nobody asks */
 	_Atomic(const char *) vq_failed_why;
 
 	pthread_mutex_t lock;		/* all below, and bindings and sessions of the device */
@@ -163,6 +172,13 @@ struct vdpa_device_priv {
 	char bound[160];
 	char last_error[160];
 	uint64_t sessions, starts, failures;
+	enum vdpa_relay_policy relay;
+	enum vdpa_mode mode;
+	const char *mode_why;
+	bool log;
+	uint64_t dirty_pages, dirty_tables;
+	uint64_t relayed;		/* by relays that are gone */
+	struct vdpa_pauses pauses;
 };
 
 /* Log, remember as last error, tell the listener. Lock not held. */
@@ -196,6 +212,9 @@ struct vdpa_session {
 	bool driver_ok;
 	uint32_t regions_seq;
 	struct vdpa_domain *domain;
+	bool log;
+	uint32_t log_seq;
+	struct vdpa_log *log_view;
 	uint32_t seq, seq_done;		/* of sets and stops; what the last pass dealt with */
 	bool start_failed;		/* tried again only after a driver's reset */
 	int result;			/* of the last pass */
@@ -213,6 +232,11 @@ struct vdpa_running {
 	struct vdpa_session *session;	/* NULL: nothing runs. Written under lock */
 	uint64_t features;
 	struct vdpa_domain *domain;	/* also of a stopped map/unmap device whose maps persist */
+	enum vdpa_mode mode;
+	struct vdpa_log *log;		/* engaged: what is written goes here */
+	struct vdpa_dirty *dirty;	/* with those that it replaced */
+	struct vdpa_domain *dirty_domain;	/* that dirty was made for */
+	bool device_logs;		/* dirty_start was called */
 	uint16_t nr_active_pairs;
 	uint16_t nr_vqs;		/* that run. Written under lock */
 	struct vdpa_session_vq *vqs;	/* ready: it runs; kick and call are held here */
@@ -234,6 +258,7 @@ struct vdpa_binding {
 	struct vdpa_config_write *writes, **writes_tail;
 	atomic_bool cvq_kicked;
 	struct vdpa_cvq *cvq;
+	struct vdpa_relay *relay;	/* since it was first needed in this session. Written under lock */
 	struct vdpa_running run;
 	bool let_go;			/* a device that hung has returned */
 	/* the pass's copy of what is wanted */

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <rte_common.h>
 
@@ -125,11 +126,14 @@ take_plan(struct vdpa_binding *binding, struct vdpa_plan *plan)
 	pthread_mutex_lock(&priv->lock);
 	session = binding->session;
 	plan->session = session;
+	plan->relay = priv->relay;
 	if (session != NULL) {
 		plan->driver_ok = session->driver_ok;
 		plan->features = session->features;
 		plan->seq = session->seq;
 		plan->domain = session->domain != NULL ? vdpa_domain_get(session->domain) : NULL;
+		plan->log = session->log;
+		plan->log_view = vdpa_log_get(session->log_view);
 		for (uint16_t i = 0; i < priv->contract.nr_vqs; i++) {
 			binding->plan[i] = session->vqs[i];
 			vdpa_fd_get(binding->plan[i].kick);
@@ -152,6 +156,7 @@ static void
 drop_plan(struct vdpa_binding *binding, struct vdpa_plan *plan)
 {
 	vdpa_domain_put(plan->domain);
+	vdpa_log_put(plan->log_view);
 	for (uint16_t i = 0; plan->session != NULL && i < binding->priv->contract.nr_vqs; i++) {
 		vdpa_fd_put(binding->plan[i].kick);
 		vdpa_fd_put(binding->plan[i].call);
@@ -183,27 +188,115 @@ vdpa_pass_free_closed(struct vdpa_binding *binding)
 	}
 }
 
+static uint64_t
+now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * UINT64_C(1000000) + ts.tv_nsec / 1000;
+}
+
 static void
-apply(struct vdpa_binding *binding, const struct vdpa_plan *plan)
+note_pause(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint64_t begin_us, uint64_t stopped_us)
 {
 	struct vdpa_device_priv *priv = binding->priv;
+	uint64_t end_us = now_us(), pause_us = end_us - begin_us;
+	struct vdpa_pauses *pauses = &priv->pauses;
+	unsigned int bucket = 0;
 
-	if (binding->run.session != NULL && (!plan->driver_ok || vdpa_pass_needs_restart(binding, plan))) {
-		if (vdpa_pass_device_stop(binding) != 0)
-			return;
-		/* positions of the stop are where the start begins */
-		for (uint16_t i = 0; plan->session != NULL && i < priv->contract.nr_vqs; i++) {
-			binding->plan[i].state = plan->session->vqs[i].state;
-			binding->plan[i].state_valid = plan->session->vqs[i].state_valid;
-			binding->plan[i].base_applied = plan->session->vqs[i].base_applied;
-		}
+	while (bucket < VDPA_PAUSE_BUCKETS - 1 && (UINT64_C(1) << bucket) <= pause_us)
+		bucket++;
+	pthread_mutex_lock(&priv->lock);
+	pauses->nr++;
+	pauses->last_us = pause_us;
+	pauses->max_us = RTE_MAX(pauses->max_us, pause_us);
+	pauses->total_us += pause_us;
+	pauses->last_stop_us = stopped_us - begin_us;
+	pauses->last_start_us = end_us - stopped_us;
+	pauses->histogram[bucket]++;
+	pthread_mutex_unlock(&priv->lock);
+	vdpa_device_event(priv, VDPA_EVENT_MODE, "%s%s%s, pause %u us",
+			  vdpa_mode_name(plan->mode), plan->mode_why[0] != '\0' ? ": " : "", plan->mode_why,
+			  (unsigned int)pause_us);
+}
+
+static void
+stopped_positions(struct vdpa_binding *binding, const struct vdpa_plan *plan)
+{
+	for (uint16_t i = 0; plan->session != NULL && i < binding->priv->contract.nr_vqs; i++) {
+		binding->plan[i].state = plan->session->vqs[i].state;
+		binding->plan[i].state_valid = plan->session->vqs[i].state_valid;
+		binding->plan[i].base_applied = plan->session->vqs[i].base_applied;
 	}
-	if (plan->session == NULL && binding->run.domain != NULL && vdpa_pass_set_domain(binding, NULL) != 0)
+}
+
+/* Nobody is attached, and nothing runs. */
+static void
+idle(struct vdpa_binding *binding)
+{
+	vdpa_pass_log_off(binding);
+	if (binding->run.domain != NULL && vdpa_pass_set_domain(binding, NULL) == -ETIMEDOUT)
 		return;
-	if (plan->driver_ok && binding->run.session == NULL)
+	vdpa_pass_relay_drop(binding);
+}
+
+static int
+choose(struct vdpa_binding *binding, struct vdpa_plan *plan, bool start)
+{
+	int rc;
+
+	if (start)
+		vdpa_pass_choose_start_mode(binding, plan);
+	else
+		vdpa_pass_choose_mode(binding, plan);
+	rc = vdpa_pass_choose_domain(binding, plan);
+	/* what takes long is done before the pause: the shadow rings are mapped while the device serves */
+	if (rc == 0 && !start && plan->mode == VDPA_MODE_RELAYED && binding->run.session == plan->session &&
+	    binding->run.mode != VDPA_MODE_RELAYED && binding->run.domain != plan->device_domain &&
+	    ((binding->priv->info.caps & VDPA_CAP_HOST_VA) == 0 || binding->priv->dev->ops->update_memory != NULL))
+		rc = vdpa_pass_set_domain(binding, plan->device_domain);
+	return rc;
+}
+
+static void
+apply(struct vdpa_binding *binding, struct vdpa_plan *plan)
+{
+	bool switches = false, ran = binding->run.session != NULL;
+	uint64_t begin_us, stopped_us = 0;
+	int rc = 0;
+
+	if (plan->driver_ok && ran)
+		rc = choose(binding, plan, false);
+	if (rc == -ETIMEDOUT)
+		return;
+	begin_us = now_us();
+	if (ran && (!plan->driver_ok || rc != 0 || vdpa_pass_needs_restart(binding, plan))) {
+		switches = plan->session == binding->run.session && plan->driver_ok &&
+			   (binding->run.mode == VDPA_MODE_RELAYED) != (plan->mode == VDPA_MODE_RELAYED);
+		if (binding->run.session != NULL && vdpa_pass_device_stop(binding) != 0)
+			return;
+		vdpa_pass_log_stopped(binding, plan);
+		stopped_positions(binding, plan);
+		stopped_us = now_us();
+	}
+	if (plan->session == NULL)
+		idle(binding);
+	if (!plan->driver_ok)
+		return;
+	if (rc == 0 && binding->run.session == NULL)
+		rc = choose(binding, plan, true);
+	if (rc != 0) {
+		if (rc != -ETIMEDOUT)
+			vdpa_pass_start_failed(binding, plan, "relay", rc);
+	} else if (binding->run.session == NULL) {
 		vdpa_pass_device_start(binding, plan);
-	else if (plan->driver_ok)
+		if (switches && binding->run.session != NULL)
+			note_pause(binding, plan, begin_us, stopped_us);
+	} else {
 		vdpa_pass_adjust(binding, plan);
+	}
+	vdpa_pass_log_sync(binding);
 }
 
 static void

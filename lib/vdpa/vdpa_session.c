@@ -14,6 +14,7 @@
 #include <rte_common.h>
 
 #include "vdpa_private.h"
+#include "vdpa_relay.h"
 #include "vring.h"
 
 #define BIT(feature) (UINT64_C(1) << (feature))
@@ -27,6 +28,7 @@ binding_free(struct vdpa_binding *binding)
 	if (binding == NULL)
 		return;
 	vdpa_cvq_free(binding->cvq);
+	vdpa_relay_free(binding->relay);
 	free(binding->run.vqs);
 	free(binding->plan);
 	free(binding->configs);
@@ -234,6 +236,7 @@ vdpa_session_free(struct vdpa_session *session)
 		vdpa_fd_put(session->vqs[i].call);
 	}
 	vdpa_domain_put(session->domain);
+	vdpa_log_put(session->log_view);
 	free(session->vqs);
 	free(session);
 }
@@ -299,6 +302,9 @@ check_wanted(const struct vdpa_session *session, const struct vdpa_wanted *wante
 	uint64_t unknown = wanted->features & ~contract->features;
 	int rc = 0;
 
+	if (wanted->log && !contract->can_log)
+		return vdpa_error_set(-EINVAL, "%s: the device cannot be logged and is not relayed",
+				      session->binding->name);
 	if (unknown != 0)
 		return vdpa_error_set(-EINVAL, "%s: features 0x%" PRIx64 " were not offered",
 				      session->binding->name, unknown);
@@ -376,6 +382,7 @@ vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 {
 	struct vdpa_device_priv *priv = session->binding->priv;
 	struct vdpa_domain *domain = NULL, *former;
+	struct vdpa_log *log_view = NULL;
 	struct new_fds fds[256];
 	int rc;
 
@@ -389,8 +396,15 @@ vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 		rc = vdpa_domain_create(&domain, wanted->regions, wanted->nr_regions, former, priv->dev);
 		vdpa_domain_put(former);
 	}
+	if (rc == 0 && wanted->log_seq != session->log_seq && wanted->log_va != NULL)
+		rc = vdpa_log_create(&log_view, wanted->log_va, wanted->log_size_bytes);
 	if (rc == 0) {
 		pthread_mutex_lock(&priv->lock);
+		session->log = wanted->log;
+		if (wanted->log_seq != session->log_seq) {
+			RTE_SWAP(session->log_view, log_view);
+			session->log_seq = wanted->log_seq;
+		}
 		session->features = wanted->features;
 		session->driver_ok = wanted->driver_ok;
 		if (domain != NULL) {
@@ -405,6 +419,7 @@ vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 		pthread_mutex_unlock(&priv->lock);
 	}
 	vdpa_domain_put(domain);
+	vdpa_log_put(log_view);
 	for (uint16_t i = 0; i < wanted->nr_vqs; i++) {
 		vdpa_fd_put(fds[i].kick);
 		vdpa_fd_put(fds[i].call);

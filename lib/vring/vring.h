@@ -69,6 +69,12 @@ struct vring_mem {
 	uint32_t nr_regions;
 };
 
+/** A piece of the peer's address space, as in reports of what was written. */
+struct vring_range {
+	uint64_t iova;
+	uint64_t len; /**< bytes */
+};
+
 /**
  * Check that a table is what struct vring_mem promises.
  *

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+
+#include "card.h"
+#include "guest.h"
+
+/* The relay and the dirty log through the class, over the test card. */
+
+#define BIT(feature) (UINT64_C(1) << (feature))
+#define F_IN_ORDER 35
+#define PLAIN (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC))
+#define LOG_BYTES (((GUEST_IOVA_HOTPLUG + GUEST_REGION_BYTES) >> 12) / 8 + 8)
+
+static const uint64_t formats[] = {
+	PLAIN,
+	PLAIN | BIT(VIRTIO_RING_F_EVENT_IDX),
+	PLAIN | BIT(VIRTIO_F_RING_PACKED),
+	PLAIN | BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_RING_F_EVENT_IDX),
+};
+
+static void
+setup(struct card **card, struct guest *guest, const struct card_conf *conf, uint64_t features)
+{
+	*card = card_create(conf);
+	if (*card == NULL)
+		fail_msg("%s", vdpa_error_text());
+	assert_int_equal(guest_create(guest, card_device(*card), features, conf->nr_pairs), 0);
+}
+
+static void
+teardown(struct card *card, struct guest *guest)
+{
+	assert_int_equal(card_violations(card), 0);
+	assert_int_equal(guest_destroy(guest), 0);
+	assert_int_equal(card_destroy(card, false), 0);
+}
+
+static struct vdpa_device_status
+status_of(struct card *card)
+{
+	struct vdpa_device_status status;
+
+	vdpa_device_status_get(card_device(card), &status);
+	return status;
+}
+
+static void
+set_log(struct guest *guest, void *log)
+{
+	guest->wanted.log = log != NULL;
+	guest->wanted.log_va = log;
+	guest->wanted.log_size_bytes = LOG_BYTES;
+	guest->wanted.log_seq++;
+}
+
+static uint8_t *
+new_log(void)
+{
+	void *log = mmap(NULL, LOG_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	assert_true(log != MAP_FAILED);
+	return log;
+}
+
+static bool
+logged(const uint8_t *log, uint64_t iova)
+{
+	return (log[(iova >> 12) / 8] >> ((iova >> 12) % 8) & 1) != 0;
+}
+
+static unsigned int
+nr_logged(const uint8_t *log)
+{
+	unsigned int nr = 0;
+
+	for (size_t i = 0; i < LOG_BYTES; i++)
+		nr += __builtin_popcount(log[i]);
+	return nr;
+}
+
+static void
+test_frames_pass_relayed(void **state)
+{
+	const struct card_conf conf = { .name = "c0", .nr_pairs = 2, .relay = VDPA_RELAY_ALWAYS };
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		struct vdpa_vq_state states[4];
+		struct card *card;
+		struct guest guest;
+
+		setup(&card, &guest, &conf, formats[i]);
+		assert_int_equal(guest_start(&guest), 0);
+		assert_int_equal(status_of(card).mode, VDPA_MODE_RELAYED);
+		assert_int_equal(guest_exchange(&guest, 0, 1000, 10000), 0);
+		assert_int_equal(guest_exchange(&guest, 1, 1000, 10000), 0);
+		assert_int_equal(card_frames(card), 2000);
+		/* a looped frame is two entries, and each goes there and back */
+		assert_in_range(status_of(card).relayed, 8000, 8000 + 4 * GUEST_RING);
+		assert_int_equal(vdpa_session_stop(guest.session, states, 4, 0), 0);
+		assert_int_equal(states[0].avail, states[0].used);
+		assert_int_equal(guest_set(&guest), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 1000, 10000), 0);
+		teardown(card, &guest);
+	}
+}
+
+/* Direct to relayed and back 200 times under traffic: every frame once and in order, nothing outside the map. */
+static void
+switch_over(const struct card_conf *conf, uint64_t features)
+{
+	struct card *card;
+	struct guest guest;
+	uint64_t relayed;
+
+	setup(&card, &guest, conf, features);
+	assert_int_equal(guest_start(&guest), 0);
+	for (int i = 0; i < 200; i++) {
+		unsigned int sent = guest_send(&guest, 0, 40);
+
+		assert_int_equal(vdpa_device_relay_set(card_device(card),
+						       i % 2 == 0 ? VDPA_RELAY_ALWAYS : VDPA_RELAY_AUTO), 0);
+		sent += guest_send(&guest, 0, 10);
+		assert_int_equal(guest_exchange(&guest, 0, 0, 5000), 0);
+		assert_true(sent > 0);
+	}
+	assert_int_equal(guest_set(&guest), 0);
+	assert_int_equal(status_of(card).mode, VDPA_MODE_DIRECT);
+	/* direct again: the relay handles nothing */
+	relayed = status_of(card).relayed;
+	assert_int_equal(guest_exchange(&guest, 0, 500, 5000), 0);
+	assert_int_equal(status_of(card).relayed, relayed);
+	assert_in_range(status_of(card).pauses.nr, 2, 200);
+	assert_int_equal(guest.bad, 0);
+	assert_int_equal(card_calls(card, "reset"), 0);
+	teardown(card, &guest);
+}
+
+static void
+test_switch_over_under_traffic(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++)
+		switch_over(&(struct card_conf){ .name = "c0", .nr_pairs = 1 }, formats[i]);
+	switch_over(&(struct card_conf){ .name = "c0", .nr_pairs = 1, .set_map = true }, formats[0]);
+	switch_over(&(struct card_conf){ .name = "c0", .nr_pairs = 1, .caps_off = VDPA_CAP_LATE_VQ }, formats[2]);
+}
+
+/* A card that takes no start index: relayed wherever the driver is not at the beginning, until it resets. */
+static void
+test_no_start_index_is_relayed(void **state)
+{
+	const struct card_conf conf = { .name = "c0", .nr_pairs = 1, .caps_off = VDPA_CAP_SET_STATE };
+	struct vdpa_vq_state states[2];
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		struct card *card;
+		struct guest guest;
+
+		setup(&card, &guest, &conf, formats[i]);
+		assert_int_equal(guest_start(&guest), 0);
+		assert_int_equal(status_of(card).mode, VDPA_MODE_DIRECT);
+		assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+		assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
+		assert_int_equal(guest_set(&guest), 0);
+		assert_int_equal(status_of(card).mode, VDPA_MODE_RELAYED);
+		assert_string_equal(status_of(card).mode_why, "no start index");
+		assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+		assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
+		assert_int_equal(guest_reset_rings(&guest), 0);
+		assert_int_equal(guest_set(&guest), 0);
+		assert_int_equal(status_of(card).mode, VDPA_MODE_DIRECT);
+		assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+		teardown(card, &guest);
+	}
+}
+
+/* The whole table once when logging engages; then just what is written: here one receive buffer's page, and rings. */
+static void
+log_is_exact(const struct card_conf *conf, uint64_t features, enum vdpa_mode mode)
+{
+	struct vdpa_vq_state states[2];
+	uint8_t *log = new_log(), *second = new_log();
+	uint64_t rx, tx;
+	struct card *card;
+	struct guest guest;
+
+	setup(&card, &guest, conf, features);
+	assert_int_equal(guest_start(&guest), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	set_log(&guest, log);
+	assert_int_equal(guest_set(&guest), 0);
+	assert_int_equal(status_of(card).mode, mode);
+	assert_int_equal(nr_logged(log), GUEST_REGION_BYTES / 4096);
+	usleep(120000);
+	memset(log, 0, LOG_BYTES);
+	assert_int_equal(guest_exchange(&guest, 0, 1, 5000), 0);
+	usleep(150000);
+	/* 100 frames came before it; buffers are given in the order of slots */
+	rx = guest.vqs[0].desc_iova;
+	tx = guest.vqs[1].desc_iova;
+	assert_true(logged(log, (features & BIT(VIRTIO_F_RING_PACKED)) != 0 ? rx : guest.vqs[0].device_iova));
+	assert_true(logged(log, (features & BIT(VIRTIO_F_RING_PACKED)) != 0 ? tx : guest.vqs[1].device_iova));
+	assert_in_range(nr_logged(log), 3, 3 + 6);
+	/* the log is replaced in running: all once more, and the first is left alone */
+	memset(log, 0, LOG_BYTES);
+	set_log(&guest, second);
+	assert_int_equal(guest_set(&guest), 0);
+	assert_int_equal(nr_logged(second), GUEST_REGION_BYTES / 4096);
+	memset(second, 0, LOG_BYTES);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
+	assert_int_equal(nr_logged(log), 0);
+	/* what came last is in it when the stop is answered: the 64 buffers are 32 pages, all used by now */
+	assert_in_range(nr_logged(second), 32, 32 + 8);
+	/* cancelled: direct again */
+	set_log(&guest, NULL);
+	assert_int_equal(guest_set(&guest), 0);
+	assert_int_equal(status_of(card).mode, VDPA_MODE_DIRECT);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	teardown(card, &guest);
+	munmap(log, LOG_BYTES);
+	munmap(second, LOG_BYTES);
+}
+
+static void
+test_log_is_exact(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		log_is_exact(&(struct card_conf){ .name = "c0", .nr_pairs = 1 }, formats[i], VDPA_MODE_RELAYED);
+		log_is_exact(&(struct card_conf){ .name = "c0", .nr_pairs = 1, .logs = true }, formats[i],
+			     VDPA_MODE_LOGGING);
+	}
+}
+
+/* A stop that comes before logging engaged marks all; so does a start under a log. */
+static void
+test_promise_of_the_log(void **state)
+{
+	const struct card_conf conf = { .name = "c0", .nr_pairs = 1 };
+	struct vdpa_vq_state states[2];
+	uint8_t *log = new_log();
+	struct card *card;
+	struct guest guest;
+
+	(void)state;
+	setup(&card, &guest, &conf, PLAIN);
+	assert_int_equal(guest_start(&guest), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+	card_fault(card, "stop", CARD_DELAY, 30);
+	set_log(&guest, log);
+	assert_int_equal(vdpa_session_set(guest.session, &guest.wanted), 0);
+	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
+	assert_int_equal(nr_logged(log), GUEST_REGION_BYTES / 4096);
+	card_fault(card, "stop", CARD_OK, 0);
+	memset(log, 0, LOG_BYTES);
+	assert_int_equal(guest_set(&guest), 0);
+	assert_int_equal(status_of(card).mode, VDPA_MODE_RELAYED);
+	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
+	teardown(card, &guest);
+	munmap(log, LOG_BYTES);
+}
+
+static void
+test_memory_changes_while_relayed(void **state)
+{
+	const struct card_conf conf = { .name = "c0", .nr_pairs = 1, .relay = VDPA_RELAY_ALWAYS };
+	struct card *card;
+	struct guest guest;
+	uint8_t *log = new_log();
+
+	(void)state;
+	setup(&card, &guest, &conf, formats[1]);
+	assert_int_equal(guest_start(&guest), 0);
+	set_log(&guest, log);
+	for (int i = 0; i < 20; i++) {
+		unsigned int sent = guest_send(&guest, 0, 20);
+
+		guest_hotplug(&guest, i % 2 == 0);
+		assert_int_equal(guest_set(&guest), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 20 - sent, 5000), 0);
+	}
+	assert_int_equal(card_calls(card, "start"), 1);
+	teardown(card, &guest);
+	munmap(log, LOG_BYTES);
+}
+
+static void
+test_a_broken_ring_stops_one_relayed_queue(void **state)
+{
+	const struct card_conf conf = { .name = "c0", .nr_pairs = 2, .relay = VDPA_RELAY_ALWAYS };
+	struct card *card;
+	struct guest guest;
+	uint16_t *avail;
+
+	(void)state;
+	setup(&card, &guest, &conf, PLAIN);
+	assert_int_equal(guest_start(&guest), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+	avail = guest_va(&guest, guest.vqs[1].driver_iova);
+	avail[1] = 0x7000;
+	guest_kick(&guest, 1);
+	for (int i = 0; i < 2000 && __atomic_load_n(&guest.resets, __ATOMIC_SEQ_CST) == 0; i++)
+		usleep(1000);
+	assert_int_equal(guest.resets, 1);
+	assert_int_equal(guest_exchange(&guest, 1, 100, 5000), 0);
+	assert_int_equal(guest_set(&guest), 0);
+	assert_int_equal(status_of(card).nr_vqs_running, 3);
+	teardown(card, &guest);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_frames_pass_relayed),
+		cmocka_unit_test(test_switch_over_under_traffic),
+		cmocka_unit_test(test_no_start_index_is_relayed),
+		cmocka_unit_test(test_log_is_exact),
+		cmocka_unit_test(test_promise_of_the_log),
+		cmocka_unit_test(test_memory_changes_while_relayed),
+		cmocka_unit_test(test_a_broken_ring_stops_one_relayed_queue),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

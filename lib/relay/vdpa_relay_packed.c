@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <stddef.h>
+
+#include "vdpa_relay_private.h"
+
+static struct vring_packed_desc *
+slot_of(const struct relay_side *side, uint16_t slot)
+{
+	return (struct vring_packed_desc *)side->areas.desc + slot;
+}
+
+/* A chain from the guest's position to the shadow's. The first flags are kept back by the caller. */
+static enum vring_error
+mirror_chain(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint16_t *slots, uint16_t *kept_flags)
+{
+	struct relay_buffer buffer = { .first_slot = vq->shadow.avail };
+	uint16_t from = vq->guest.avail, to = vq->shadow.avail, flags = first_flags;
+	bool to_wrap = vq->shadow.avail_wrap, unused;
+
+	for (uint16_t i = 0; i < vq->size - vq->slots_in_flight; i++) {
+		struct vring_packed_desc *target = slot_of(&vq->shadow, to);
+		uint64_t addr = vring_desc_addr(slot_of(&vq->guest, from));
+		uint64_t tail = vring_desc_tail(slot_of(&vq->guest, from));
+		struct vring_desc_copy desc = vring_desc_packed(addr, tail);
+		enum vring_error error;
+
+		if (i > 0)
+			flags = desc.flags;
+		desc.flags = flags;
+		error = vdpa_relay_take_desc(vq, &buffer, &desc);
+		if (error != VRING_ERR_NONE)
+			return error;
+		flags = (flags & ~(VRING_PACKED_AVAIL | VRING_PACKED_USED)) | vring_avail_flags(to_wrap);
+		target->addr = htole64(addr);
+		target->len = htole32(desc.len);
+		target->id = htole16(desc.next_or_id);
+		if (i == 0)
+			*kept_flags = flags;
+		else
+			vring_store16(&target->flags, flags);
+		unused = false;
+		vring_forward(&from, &unused, 1, vq->size);
+		vring_forward(&to, &to_wrap, 1, vq->size);
+		if ((desc.flags & VRING_DESC_F_NEXT) != 0)
+			continue;
+		if ((desc.flags & VRING_DESC_F_INDIRECT) != 0 && i > 0)
+			return VRING_ERR_INDIRECT_NEXT;
+		/* the id of a chain is that of its last descriptor (virtio 1.2, 2.8.6) */
+		*id = desc.next_or_id;
+		*slots = i + 1;
+		if (*id >= vq->size || vq->buffers[*id].in_flight)
+			return VRING_ERR_HEAD;
+		buffer.slots = i + 1;
+		buffer.in_flight = true;
+		vq->buffers[*id] = buffer;
+		return VRING_ERR_NONE;
+	}
+	return VRING_ERR_LOOP;
+}
+
+uint32_t
+vdpa_relay_packed_avail(struct vdpa_relay_vq *vq, uint32_t burst)
+{
+	uint16_t held_slot = vq->shadow.avail, held_flags = 0, kept_flags = 0, id = 0, slots = 0;
+	uint32_t done = 0;
+
+	while (done < burst && vq->slots_in_flight < vq->size) {
+		uint16_t flags = vring_load16_acquire(&slot_of(&vq->guest, vq->guest.avail)->flags);
+		enum vring_error error;
+
+		if (!vring_is_avail(flags, vq->guest.avail_wrap))
+			break;
+		error = mirror_chain(vq, flags, &id, &slots, &kept_flags);
+		if (error != VRING_ERR_NONE) {
+			vdpa_relay_break(vq, error, false);
+			break;
+		}
+		/* the device sees the burst when the first flags are there */
+		if (done == 0)
+			held_flags = kept_flags;
+		else
+			vring_store16_release(&slot_of(&vq->shadow, vq->shadow.avail)->flags, kept_flags);
+		if (vq->in_order)
+			vdpa_relay_order_add(vq, id);
+		vq->in_flight++;
+		vq->slots_in_flight += slots;
+		vq->shadow.untold += slots;
+		vring_forward(&vq->guest.avail, &vq->guest.avail_wrap, slots, vq->size);
+		vring_forward(&vq->shadow.avail, &vq->shadow.avail_wrap, slots, vq->size);
+		done++;
+	}
+	if (done > 0)
+		vring_store16_release(&slot_of(&vq->shadow, held_slot)->flags, held_flags);
+	return done;
+}
+
+bool
+vdpa_relay_packed_kick(struct vdpa_relay_vq *vq)
+{
+	struct relay_side *side = &vq->shadow;
+	uint32_t nr = side->untold;
+
+	side->untold = 0;
+	if (nr == 0)
+		return false;
+	vring_fence();
+	return vring_event_wanted(side->areas.device, vq->event_idx,
+				  vring_position(side->avail, side->avail_wrap), nr, vq->size);
+}
+
+#define EVENT_REPORTS 2
+
+uint32_t
+vdpa_relay_packed_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written)
+{
+	struct relay_side *guest = &vq->guest, *shadow = &vq->shadow;
+	const struct relay_batch *batch = &vq->batch;
+	struct vring_packed_desc *held = slot_of(guest, guest->used);
+	uint16_t held_flags = 0;
+	uint32_t done = 0;
+
+	if (written != NULL)
+		written->nr_max -= EVENT_REPORTS;
+	while (done < burst) {
+		const struct vring_packed_desc *from = slot_of(shadow, shadow->used);
+		struct vring_packed_desc *to = slot_of(guest, guest->used);
+		uint16_t flags = vring_load16_acquire(&from->flags);
+
+		if (batch->left == 0) {
+			if (vq->in_flight == 0 || !vring_is_used(flags, shadow->used_wrap) ||
+			    !vdpa_relay_batch_begin(vq, vring_load16(&from->id),
+						    le32toh(__atomic_load_n(&from->len, __ATOMIC_RELAXED)),
+						    flags & VRING_DESC_F_WRITE))
+				break;
+		}
+		if (!vdpa_relay_batch_complete(vq, written))
+			break;
+		to->len = htole32(batch->len_bytes);
+		to->id = htole16(batch->id);
+		flags = vring_used_flags(guest->used_wrap) | batch->flags;
+		/* the first of a burst becomes visible last */
+		if (done == 0)
+			held_flags = flags;
+		else
+			vring_store16_release(&to->flags, flags);
+		if (written != NULL)
+			vdpa_relay_report(written, vq->config.desc_iova + guest->used * 16ull, 16);
+		guest->untold += batch->slots;
+		vring_forward(&guest->used, &guest->used_wrap, batch->slots, vq->size);
+		vring_forward(&shadow->used, &shadow->used_wrap, batch->slots, vq->size);
+		done += batch->nr;
+	}
+	if (written != NULL)
+		written->nr_max += EVENT_REPORTS;
+	if (done == 0)
+		return 0;
+	if (written != NULL)
+		vdpa_relay_report(written, vq->config.device_iova, 4);
+	vring_store16_release(&held->flags, held_flags);
+	return done;
+}
+
+bool
+vdpa_relay_packed_signal(struct vdpa_relay_vq *vq)
+{
+	struct relay_side *side = &vq->guest;
+	uint32_t nr = side->untold;
+
+	side->untold = 0;
+	if (nr == 0)
+		return false;
+	vring_fence();
+	return vring_event_wanted(side->areas.driver, vq->event_idx, vring_position(side->used, side->used_wrap), nr,
+				  vq->size);
+}
+
+void
+vdpa_relay_packed_ask(struct vdpa_relay_vq *vq, bool ask)
+{
+	uint16_t how = !ask ? VRING_PACKED_EVENT_FLAG_DISABLE :
+		       vq->event_idx ? VRING_PACKED_EVENT_FLAG_DESC : VRING_PACKED_EVENT_FLAG_ENABLE;
+
+	vring_event_write(vq->guest.areas.device, vring_position(vq->guest.avail, vq->guest.avail_wrap), how);
+	vring_event_write(vq->shadow.areas.driver, vring_position(vq->shadow.used, vq->shadow.used_wrap), how);
+}
+
+bool
+vdpa_relay_packed_pending(struct vdpa_relay_vq *vq)
+{
+	const struct relay_side *guest = &vq->guest, *shadow = &vq->shadow;
+
+	return vring_is_avail(vring_load16_acquire(&slot_of(guest, guest->avail)->flags), guest->avail_wrap) ||
+	       (vq->in_flight > 0 && vq->batch.left == 0 &&
+		vring_is_used(vring_load16_acquire(&slot_of(shadow, shadow->used)->flags), shadow->used_wrap));
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <stddef.h>
+#include <string.h>
+
+#include "vdpa_relay_private.h"
+
+/* The two event fields lie behind the rings (virtio 1.2, 2.7.6 and 2.7.8). */
+static uint16_t *
+used_event(const struct vdpa_relay_vq *vq, const struct relay_side *side)
+{
+	return (uint16_t *)side->areas.driver + 2 + vq->size;
+}
+
+static uint16_t *
+avail_event(const struct vdpa_relay_vq *vq, const struct relay_side *side)
+{
+	return (uint16_t *)((struct vring_used *)side->areas.device)->ring + 4 * vq->size;
+}
+
+/* Copy a chain, slot by slot. */
+static enum vring_error
+mirror_chain(struct vdpa_relay_vq *vq, uint16_t head)
+{
+	const uint64_t *from = vq->guest.areas.desc;
+	uint64_t *to = vq->shadow.areas.desc;
+	struct relay_buffer *buffer = &vq->buffers[head];
+	uint16_t slot = head;
+
+	buffer->writable_bytes = 0;
+	buffer->table_nr = 0;
+	buffer->nr_segs = 0;
+	buffer->walk = false;
+	buffer->slots = 1;
+	for (uint32_t i = 0; i < vq->size; i++) {
+		uint64_t addr = vring_desc_addr(from + 2 * slot), tail = vring_desc_tail(from + 2 * slot);
+		struct vring_desc_copy desc = vring_desc_split(addr, tail);
+		enum vring_error error = vdpa_relay_take_desc(vq, buffer, &desc);
+
+		if (error != VRING_ERR_NONE)
+			return error;
+		to[2 * slot] = htole64(addr);
+		to[2 * slot + 1] = htole64(tail);
+		if ((desc.flags & VRING_DESC_F_NEXT) == 0)
+			return VRING_ERR_NONE;
+		if (desc.next_or_id >= vq->size)
+			return VRING_ERR_NEXT;
+		slot = desc.next_or_id;
+	}
+	return VRING_ERR_LOOP;
+}
+
+uint32_t
+vdpa_relay_split_avail(struct vdpa_relay_vq *vq, uint32_t burst)
+{
+	const struct vring_avail *from = vq->guest.areas.driver;
+	struct vring_avail *to = vq->shadow.areas.driver;
+	uint16_t mask = vq->size - 1;
+	uint32_t nr, done;
+
+	nr = (uint16_t)(vring_load16_acquire(&from->idx) - vq->guest.avail);
+	if (nr > vq->size - vq->in_flight) {
+		vdpa_relay_break(vq, VRING_ERR_INDEX, false);
+		return 0;
+	}
+	nr = nr < burst ? nr : burst;
+	for (uint32_t i = 0; i < nr; i++) {
+		uint16_t head = vring_load16(&from->ring[(vq->guest.avail + i) & mask]);
+
+		if (head < vq->size)
+			__builtin_prefetch((const uint64_t *)vq->guest.areas.desc + 2 * head);
+	}
+	for (done = 0; done < nr; done++) {
+		uint16_t head = vring_load16(&from->ring[(uint16_t)(vq->guest.avail + done) & mask]);
+		enum vring_error error = VRING_ERR_HEAD;
+
+		if (head < vq->size && !vq->buffers[head].in_flight)
+			error = mirror_chain(vq, head);
+		if (error != VRING_ERR_NONE) {
+			vdpa_relay_break(vq, error, false);
+			break;
+		}
+		vq->buffers[head].in_flight = true;
+		vq->slots_in_flight++;
+		if (vq->in_order)
+			vdpa_relay_order_add(vq, head);
+		to->ring[(uint16_t)(vq->shadow.avail + done) & mask] = htole16(head);
+	}
+	if (done == 0)
+		return 0;
+	vq->in_flight += done;
+	vq->guest.avail += done;
+	vq->shadow.avail += done;
+	vring_store16_release(&to->idx, vq->shadow.avail);
+	return done;
+}
+
+bool
+vdpa_relay_split_kick(struct vdpa_relay_vq *vq)
+{
+	struct relay_side *side = &vq->shadow;
+	const struct vring_used *used = side->areas.device;
+	uint16_t from = side->told;
+
+	side->told = side->avail;
+	if (from == side->avail)
+		return false;
+	vring_fence();
+	if (vq->event_idx)
+		return vring_event_passed(vring_load16(avail_event(vq, side)), side->avail, from);
+	return (vring_load16(&used->flags) & VRING_USED_F_NO_NOTIFY) == 0;
+}
+
+/* Entries first, then count and event field: all that was written to the guest's used ring. */
+static void
+report_ring(const struct vdpa_relay_vq *vq, uint16_t first, uint32_t nr, struct vdpa_relay_written *written)
+{
+	uint64_t ring = vq->config.device_iova + offsetof(struct vring_used, ring);
+	uint32_t at = first & (vq->size - 1), before_end = vq->size - at;
+	uint32_t nr_first = nr < before_end ? nr : before_end;
+
+	vdpa_relay_report(written, vq->config.device_iova, offsetof(struct vring_used, ring));
+	vdpa_relay_report(written, ring + at * 8ull, nr_first * 8ull);
+	if (nr > nr_first)
+		vdpa_relay_report(written, ring, (nr - nr_first) * 8ull);
+	vdpa_relay_report(written, ring + vq->size * 8ull, sizeof(uint16_t));
+}
+
+#define RING_REPORTS 4
+
+uint32_t
+vdpa_relay_split_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written)
+{
+	const struct vring_used *from = vq->shadow.areas.device;
+	struct vring_used *to = vq->guest.areas.device;
+	const struct relay_batch *batch = &vq->batch;
+	uint16_t mask = vq->size - 1;
+	uint32_t nr, done = 0;
+
+	nr = (uint16_t)(vring_load16_acquire(&from->idx) - vq->shadow.used);
+	if (nr > vq->in_flight + (batch->left > 0 ? batch->nr - batch->left : 0)) {
+		vdpa_relay_break(vq, VRING_ERR_INDEX, true);
+		return 0;
+	}
+	if (written != NULL)
+		written->nr_max -= RING_REPORTS;
+	while (done < nr && done < burst) {
+		/* a used element: id, length; read as one */
+		uint64_t entry = vring_desc_addr(&from->ring[(uint16_t)(vq->shadow.used + done) & mask]);
+
+		if (batch->left == 0 &&
+		    !vdpa_relay_batch_begin(vq, (uint32_t)entry, (uint32_t)(entry >> 32), 0))
+			break;
+		if (batch->nr > nr - done) {
+			vdpa_relay_break(vq, VRING_ERR_USED_ORDER, true);
+			break;
+		}
+		if (!vdpa_relay_batch_complete(vq, written))
+			break;
+		to->ring[(uint16_t)(vq->guest.used + done) & mask] =
+			(struct vring_used_elem){ htole32(batch->id), htole32(batch->len_bytes) };
+		done += batch->nr;
+	}
+	if (written != NULL)
+		written->nr_max += RING_REPORTS;
+	if (done == 0)
+		return 0;
+	if (written != NULL)
+		report_ring(vq, vq->guest.used, done, written);
+	vq->shadow.used += done;
+	vq->guest.used += done;
+	vring_store16_release(&to->idx, vq->guest.used);
+	return done;
+}
+
+bool
+vdpa_relay_split_signal(struct vdpa_relay_vq *vq)
+{
+	struct relay_side *side = &vq->guest;
+	const struct vring_avail *avail = side->areas.driver;
+	uint16_t from = side->told;
+
+	side->told = side->used;
+	if (from == side->used)
+		return false;
+	vring_fence();
+	if (vq->event_idx)
+		return vring_event_passed(vring_load16(used_event(vq, side)), side->used, from);
+	return (vring_load16(&avail->flags) & VRING_AVAIL_F_NO_INTERRUPT) == 0;
+}
+
+void
+vdpa_relay_split_ask(struct vdpa_relay_vq *vq, bool ask)
+{
+	struct vring_used *guest_used = vq->guest.areas.device;
+	struct vring_avail *shadow_avail = vq->shadow.areas.driver;
+
+	if (!vq->event_idx) {
+		vring_store16(&guest_used->flags, ask ? 0 : VRING_USED_F_NO_NOTIFY);
+		vring_store16(&shadow_avail->flags, ask ? 0 : VRING_AVAIL_F_NO_INTERRUPT);
+	} else if (ask) {
+		vring_store16(avail_event(vq, &vq->guest), vq->guest.avail);
+		vring_store16(used_event(vq, &vq->shadow), vq->shadow.used);
+	}
+}
+
+bool
+vdpa_relay_split_pending(struct vdpa_relay_vq *vq)
+{
+	const struct vring_avail *avail = vq->guest.areas.driver;
+	const struct vring_used *used = vq->shadow.areas.device;
+
+	return vring_load16_acquire(&avail->idx) != vq->guest.avail ||
+	       vring_load16_acquire(&used->idx) != vq->shadow.used;
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <errno.h>
+
+#include <rte_common.h>
+
+#include "vdpa_pass.h"
+#include "vdpa_relay.h"
+
+#define SYNC_MS 50
+
+/* ---- direct, logging, relayed ---- */
+
+static bool
+can_start_anywhere(const struct vdpa_device_priv *priv)
+{
+	return (priv->info.caps & VDPA_CAP_SET_STATE) != 0;
+}
+
+static void
+set_mode(struct vdpa_plan *plan, enum vdpa_mode mode, const char *why)
+{
+	plan->mode = mode;
+	plan->mode_why = why;
+}
+
+void
+vdpa_pass_choose_mode(struct vdpa_binding *binding, struct vdpa_plan *plan)
+{
+	const struct vdpa_device_priv *priv = binding->priv;
+	bool logs = (priv->info.caps & VDPA_CAP_DIRTY) != 0;
+
+	if (plan->relay == VDPA_RELAY_ALWAYS)
+		set_mode(plan, VDPA_MODE_RELAYED, "relay=always");
+	else if (plan->log && !logs && plan->relay == VDPA_RELAY_AUTO)
+		set_mode(plan, VDPA_MODE_RELAYED, "log wanted");
+	else if (binding->run.session != NULL && binding->run.session == plan->session &&
+		 binding->run.mode == VDPA_MODE_RELAYED && !can_start_anywhere(priv) &&
+		 plan->relay == VDPA_RELAY_AUTO)
+		set_mode(plan, VDPA_MODE_RELAYED, "no start index");
+	else if (plan->log)
+		set_mode(plan, VDPA_MODE_LOGGING, "log wanted");
+	else
+		set_mode(plan, VDPA_MODE_DIRECT, "");
+}
+
+void
+vdpa_pass_choose_start_mode(struct vdpa_binding *binding, struct vdpa_plan *plan)
+{
+	const struct vdpa_device_priv *priv = binding->priv;
+	uint16_t fresh = vdpa_pass_packed(plan->features) ? PACKED_FRESH : 0;
+	struct vdpa_vq_state state;
+	bool elsewhere = false;
+
+	vdpa_pass_choose_mode(binding, plan);
+	if (plan->mode == VDPA_MODE_RELAYED || can_start_anywhere(priv) || plan->relay != VDPA_RELAY_AUTO)
+		return;
+	/* a relayed queue may be anywhere: ask for the position as if it were one */
+	plan->mode = VDPA_MODE_RELAYED;
+	for (uint16_t i = 0; i < priv->info.nr_vqs_max; i++)
+		if (binding->plan[i].ready && !binding->plan[i].failed && i != plan->ctrl_vq &&
+		    vdpa_pass_start_state(binding, plan, i, &state) == 0 && state.avail != fresh)
+			elsewhere = true;
+	if (elsewhere)
+		set_mode(plan, VDPA_MODE_RELAYED, "no start index");
+	else
+		vdpa_pass_choose_mode(binding, plan);
+}
+
+static uint16_t
+largest_vq(const struct vdpa_binding *binding)
+{
+	uint16_t size = 0;
+
+	for (uint16_t i = 0; i < binding->priv->contract.nr_vqs; i++)
+		if (binding->plan[i].ready)
+			size = RTE_MAX(size, binding->plan[i].size);
+	return size;
+}
+
+void
+vdpa_pass_relay_drop(struct vdpa_binding *binding)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	struct vdpa_relay *relay = binding->relay;
+
+	if (relay == NULL)
+		return;
+	pthread_mutex_lock(&priv->lock);
+	priv->relayed += vdpa_relay_entries(relay);
+	binding->relay = NULL;
+	pthread_mutex_unlock(&priv->lock);
+	vdpa_relay_free(relay);
+}
+
+int
+vdpa_pass_choose_domain(struct vdpa_binding *binding, struct vdpa_plan *plan)
+{
+	struct vdpa_relay *relay;
+
+	plan->device_domain = plan->domain;
+	if (plan->mode != VDPA_MODE_RELAYED && binding->relay == NULL)
+		return 0;
+	if (binding->relay != NULL && !vdpa_relay_fits(binding->relay, plan->features, largest_vq(binding))) {
+		/* its queues may run: they stop first */
+		if (binding->run.session != NULL && vdpa_pass_device_stop(binding) != 0)
+			return -ETIMEDOUT;
+		vdpa_pass_relay_drop(binding);
+	}
+	if (binding->relay == NULL) {
+		if (plan->mode != VDPA_MODE_RELAYED)
+			return 0;
+		relay = vdpa_relay_create(binding->priv, plan->features, largest_vq(binding));
+		if (relay == NULL)
+			return -ENOMEM;
+		pthread_mutex_lock(&binding->priv->lock);
+		binding->relay = relay;
+		pthread_mutex_unlock(&binding->priv->lock);
+	}
+	return vdpa_relay_domain(binding->relay, plan->domain, &plan->device_domain);
+}
+
+/* ---- the log ---- */
+
+static void
+count_pages(struct vdpa_device_priv *priv, uint64_t pages, uint64_t tables)
+{
+	pthread_mutex_lock(&priv->lock);
+	priv->dirty_pages += pages;
+	priv->dirty_tables += tables;
+	pthread_mutex_unlock(&priv->lock);
+}
+
+static void
+mark_all(struct vdpa_binding *binding, struct vdpa_log *log, const struct vdpa_domain *domain)
+{
+	vdpa_log_mark_all(log, domain);
+	count_pages(binding->priv, 0, 1);
+}
+
+void
+vdpa_pass_log_sync(struct vdpa_binding *binding)
+{
+	uint64_t pages = 0;
+
+	if (binding->run.log == NULL)
+		return;
+	for (struct vdpa_dirty *dirty = binding->run.dirty; dirty != NULL; dirty = dirty->retired)
+		pages += vdpa_dirty_sync(dirty, binding->run.log);
+	if (pages != 0)
+		count_pages(binding->priv, pages, 0);
+}
+
+static void
+take_log(struct vdpa_binding *binding, struct vdpa_log *log)
+{
+	vdpa_log_put(binding->run.log);
+	binding->run.log = vdpa_log_get(log);
+	pthread_mutex_lock(&binding->priv->lock);
+	binding->priv->log = log != NULL;
+	pthread_mutex_unlock(&binding->priv->lock);
+}
+
+/* A bitmap for this memory; workers may hold the former one until the datapath stops next. */
+static int
+take_dirty(struct vdpa_binding *binding, struct vdpa_domain *domain)
+{
+	struct vdpa_dirty *dirty;
+
+	if (binding->run.dirty != NULL && binding->run.dirty_domain == domain)
+		return 0;
+	dirty = vdpa_dirty_create(domain);
+	if (dirty == NULL)
+		return -ENOMEM;
+	dirty->retired = binding->run.dirty;
+	binding->run.dirty = dirty;
+	vdpa_domain_put(binding->run.dirty_domain);
+	binding->run.dirty_domain = vdpa_domain_get(domain);
+	atomic_store_explicit(&binding->priv->dirty, dirty, memory_order_release);
+	return 0;
+}
+
+/* Nothing runs: nobody holds one. */
+static void
+free_dirty(struct vdpa_dirty **from)
+{
+	while (*from != NULL) {
+		struct vdpa_dirty *dirty = *from;
+
+		*from = dirty->retired;
+		vdpa_dirty_free(dirty);
+	}
+}
+
+/* Off: what workers still mark is of no interest. */
+static int
+disengage(struct vdpa_binding *binding)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	int rc = 0;
+
+	if (binding->run.log == NULL && !binding->run.device_logs)
+		return 0;
+	vdpa_work_every(&binding->work, 0);
+	take_log(binding, NULL);
+	atomic_store_explicit(&priv->dirty, NULL, memory_order_release);
+	vdpa_domain_put(binding->run.dirty_domain);
+	binding->run.dirty_domain = NULL;
+	if (binding->cvq != NULL)
+		vdpa_cvq_set_dirty(binding->cvq, NULL);
+	if (binding->run.device_logs)
+		rc = VDPA_OP(priv, "dirty_stop", OP_MS, priv->dev->ops->dirty_stop(priv->dev));
+	binding->run.device_logs = false;
+	return rc;
+}
+
+int
+vdpa_pass_log_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	bool gap = binding->run.log != plan->log_view || binding->run.dirty_domain != plan->domain;
+	bool device_logs = plan->mode == VDPA_MODE_LOGGING;
+	int rc;
+
+	if (!plan->log || plan->log_view == NULL)
+		return disengage(binding);
+	rc = take_dirty(binding, plan->domain);
+	if (rc != 0)
+		return rc;
+	if (binding->run.device_logs != device_logs) {
+		rc = device_logs ? VDPA_OP(priv, "dirty_start", OP_MS, priv->dev->ops->dirty_start(priv->dev)) :
+				   VDPA_OP(priv, "dirty_stop", OP_MS, priv->dev->ops->dirty_stop(priv->dev));
+		if (rc != 0)
+			return rc;
+		binding->run.device_logs = device_logs;
+		gap = true;
+	}
+	if (binding->cvq != NULL)
+		vdpa_cvq_set_dirty(binding->cvq, binding->run.dirty);
+	if (!gap)
+		return 0;
+	/* the promise began with the consumer's word: what was written since is not known one by one */
+	take_log(binding, plan->log_view);
+	mark_all(binding, plan->log_view, plan->domain);
+	vdpa_work_every(&binding->work, SYNC_MS);
+	return 0;
+}
+
+void
+vdpa_pass_log_stopped(struct vdpa_binding *binding, const struct vdpa_plan *plan)
+{
+	if (plan->session != NULL && plan->log && plan->log_view != NULL) {
+		/* a stop that comes before logging engaged, or to another log, engages it here */
+		if (binding->run.log == plan->log_view && binding->run.dirty_domain == plan->domain)
+			vdpa_pass_log_sync(binding);
+		else
+			mark_all(binding, plan->log_view, plan->domain);
+	}
+	if (binding->run.dirty != NULL)
+		free_dirty(atomic_load(&binding->priv->dirty) == NULL ? &binding->run.dirty :
+			   &binding->run.dirty->retired);
+}
+
+void
+vdpa_pass_log_off(struct vdpa_binding *binding)
+{
+	disengage(binding);
+	free_dirty(&binding->run.dirty);
+}

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <linux/virtio_config.h>
+
+#include <rte_common.h>
+
+#include "vdpa_relay.h"
+#include "vdpa_relay_vq.h"
+
+#define BURST 64
+#define WRITTEN_MAX (VDPA_RELAY_WRITTEN_MIN + 4 * BURST)
+#define SHADOW_ALIGN (UINT64_C(2) << 20)
+/* On x86 writes to these addresses are interrupts and never reach an IOMMU's tables. */
+#define MSI_FIRST UINT64_C(0xfee00000)
+#define MSI_LAST UINT64_C(0xfeefffff)
+
+struct relay_queue {
+	struct vdpa_path path;		/* first */
+	struct vdpa_relay *relay;
+	struct vdpa_relay_vq *vq;
+	uint16_t index;
+	bool runs, failed;
+	int shadow_kick, shadow_call;
+	struct vdpa_call guest_call;
+	_Atomic(uint64_t) entries;	/* one writer: the worker */
+	struct vring_range written[WRITTEN_MAX];
+	int rc;				/* of set_mem */
+};
+
+struct vdpa_relay {
+	struct vdpa_device_priv *priv;
+	uint64_t features;
+	uint16_t vq_size;
+	uint64_t slot_bytes, size_bytes, iova;
+	uint8_t *mem;
+	struct vdpa_domain *guest, *domain;
+	struct vdpa_domain *used;	/* guest's, by the queues that run */
+	struct relay_queue **queues;
+	_Atomic(uint64_t) entries_ended;
+};
+
+static void
+queue_free(struct relay_queue *queue)
+{
+	if (queue == NULL)
+		return;
+	vdpa_relay_vq_free(queue->vq);
+	if (queue->shadow_kick >= 0)
+		close(queue->shadow_kick);
+	if (queue->shadow_call >= 0)
+		close(queue->shadow_call);
+	vdpa_call_close(&queue->guest_call);
+	free(queue);
+}
+
+void
+vdpa_relay_free(struct vdpa_relay *relay)
+{
+	if (relay == NULL)
+		return;
+	for (uint16_t i = 0; relay->queues != NULL && i < relay->priv->contract.nr_vqs; i++)
+		queue_free(relay->queues[i]);
+	free(relay->queues);
+	vdpa_domain_put(relay->domain);
+	vdpa_domain_put(relay->guest);
+	vdpa_domain_put(relay->used);
+	if (relay->mem != NULL)
+		munmap(relay->mem, relay->size_bytes);
+	free(relay);
+}
+
+struct vdpa_relay *
+vdpa_relay_create(struct vdpa_device_priv *priv, uint64_t features, uint16_t vq_size)
+{
+	struct vdpa_relay *relay = calloc(1, sizeof(*relay));
+	void *mem;
+
+	if (relay == NULL)
+		return NULL;
+	relay->priv = priv;
+	relay->features = features;
+	relay->vq_size = vq_size;
+	relay->slot_bytes = vdpa_relay_shadow_bytes(vq_size, features);
+	relay->size_bytes = relay->slot_bytes * priv->contract.nr_vqs;
+	relay->queues = calloc(priv->contract.nr_vqs, sizeof(*relay->queues));
+	mem = mmap(NULL, relay->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (mem != MAP_FAILED)
+		relay->mem = mem;
+	if (relay->queues == NULL || relay->mem == NULL) {
+		vdpa_relay_free(relay);
+		return NULL;
+	}
+	return relay;
+}
+
+bool
+vdpa_relay_fits(const struct vdpa_relay *relay, uint64_t features, uint16_t vq_size)
+{
+	return relay->features == features && relay->vq_size >= vq_size;
+}
+
+static bool
+overlaps(uint64_t first, uint64_t last, uint64_t other_first, uint64_t other_last)
+{
+	return first <= other_last && other_first <= last;
+}
+
+static bool
+is_free(uint64_t iova, uint64_t size_bytes, const struct vdpa_range *ranges, uint32_t nr)
+{
+	uint64_t last = iova + size_bytes - 1;
+
+	if (overlaps(iova, last, MSI_FIRST, MSI_LAST))
+		return false;
+	for (uint32_t i = 0; i < nr; i++)
+		if (overlaps(iova, last, ranges[i].iova, ranges[i].iova + ranges[i].size_bytes - 1))
+			return false;
+	return true;
+}
+
+/* From the top of what the device reaches downwards: hot-plugged memory comes from below. */
+static int
+place(struct vdpa_relay *relay, const struct vdpa_range *ranges, uint32_t nr)
+{
+	const struct vdpa_info *info = &relay->priv->info;
+	/* the last page of the address space is left alone, for sums */
+	uint64_t last = RTE_MIN(info->iova_last, UINT64_MAX - SHADOW_ALIGN);
+	uint64_t iova;
+
+	if (relay->iova != 0 && is_free(relay->iova, relay->size_bytes, ranges, nr))
+		return 0;
+	if (last - info->iova_first < relay->size_bytes)
+		return -ENOSPC;
+	for (iova = RTE_ALIGN_FLOOR(last - relay->size_bytes + 1, SHADOW_ALIGN);
+	     !is_free(iova, relay->size_bytes, ranges, nr); iova -= SHADOW_ALIGN)
+		if (iova < info->iova_first + SHADOW_ALIGN)
+			return vdpa_error_set(-ENOSPC, "no room for shadow rings beside the guest's memory");
+	relay->iova = iova;
+	return 0;
+}
+
+int
+vdpa_relay_domain(struct vdpa_relay *relay, struct vdpa_domain *guest, struct vdpa_domain **out)
+{
+	const struct vdpa_range *ranges;
+	struct vdpa_domain *domain;
+	struct vdpa_range shadow;
+	uint32_t nr;
+	int rc;
+
+	*out = relay->domain;
+	if (relay->guest == guest && relay->domain != NULL)
+		return 0;
+	ranges = vdpa_domain_ranges(guest, &nr);
+	rc = place(relay, ranges, nr);
+	if (rc != 0)
+		return rc;
+	shadow = (struct vdpa_range){
+		.iova = relay->iova,
+		.size_bytes = relay->size_bytes,
+		.va = relay->mem,
+		.fd = -1,
+	};
+	rc = vdpa_domain_extend(&domain, guest, &shadow, relay->domain, relay->priv->dev);
+	if (rc != 0)
+		return rc;
+	vdpa_domain_put(relay->domain);
+	vdpa_domain_put(relay->guest);
+	relay->domain = domain;
+	relay->guest = vdpa_domain_get(guest);
+	*out = domain;
+	return 0;
+}
+
+static void
+kick_device(struct relay_queue *queue)
+{
+	struct vdpa_device *dev = queue->relay->priv->dev;
+	uint64_t one = 1;
+	ssize_t rc;
+
+	if (dev->ops->kick != NULL) {
+		dev->ops->kick(dev, queue->index);
+		return;
+	}
+	rc = write(queue->shadow_kick, &one, sizeof(one));
+	(void)rc;
+}
+
+static void
+check(struct relay_queue *queue)
+{
+	enum vring_error error = vdpa_relay_vq_error(queue->vq);
+
+	if (error == VRING_ERR_NONE || queue->failed)
+		return;
+	queue->failed = true;
+	vdpa_vq_failed(queue->relay->priv->dev, queue->index,
+		       vdpa_relay_vq_device_broke(queue->vq) ? -EIO : -EBADMSG, vring_error_text(error));
+}
+
+static uint32_t
+hand_back(struct relay_queue *queue)
+{
+	struct vdpa_device_priv *priv = queue->relay->priv;
+	struct vdpa_relay_written written = { .ranges = queue->written, .nr_max = WRITTEN_MAX };
+	bool log = atomic_load_explicit(&priv->dirty, memory_order_relaxed) != NULL;
+	uint32_t nr;
+
+	nr = vdpa_relay_vq_used(queue->vq, BURST, log ? &written : NULL);
+	if (written.nr > 0)
+		vdpa_dirty(priv->dev, written.ranges, written.nr);
+	if (nr > 0 && vdpa_relay_vq_signal_needed(queue->vq))
+		vdpa_call_write(&queue->guest_call);
+	return nr;
+}
+
+static unsigned int
+relay_poll(struct vdpa_path *path)
+{
+	struct relay_queue *queue = (struct relay_queue *)path;
+	uint32_t nr_avail, nr_used;
+
+	nr_avail = vdpa_relay_vq_avail(queue->vq, BURST);
+	if (nr_avail > 0 && vdpa_relay_vq_kick_needed(queue->vq))
+		kick_device(queue);
+	nr_used = hand_back(queue);
+	if (nr_avail + nr_used > 0)
+		atomic_store_explicit(&queue->entries,
+				      atomic_load_explicit(&queue->entries, memory_order_relaxed) +
+				      nr_avail + nr_used, memory_order_relaxed);
+	else
+		check(queue);
+	return nr_avail + nr_used;
+}
+
+static bool
+relay_arm(struct vdpa_path *path)
+{
+	return vdpa_relay_vq_arm(((struct relay_queue *)path)->vq);
+}
+
+static int
+queue_create(struct vdpa_relay *relay, uint16_t index)
+{
+	struct relay_queue *queue = calloc(1, sizeof(*queue));
+
+	if (queue == NULL)
+		return -ENOMEM;
+	queue->relay = relay;
+	queue->index = index;
+	queue->path.poll = relay_poll;
+	queue->path.arm = relay_arm;
+	atomic_init(&queue->guest_call.fd, -1);
+	queue->shadow_kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	queue->shadow_call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	queue->vq = vdpa_relay_vq_create(relay->vq_size, relay->features);
+	if (queue->shadow_kick < 0 || queue->shadow_call < 0 || queue->vq == NULL) {
+		queue_free(queue);
+		return -ENOMEM;
+	}
+	relay->queues[index] = queue;
+	return 0;
+}
+
+static void
+use_guest(struct vdpa_relay *relay)
+{
+	if (relay->used == relay->guest)
+		return;
+	vdpa_domain_put(relay->used);
+	relay->used = vdpa_domain_get(relay->guest);
+}
+
+int
+vdpa_relay_vq_prepare(struct vdpa_relay *relay, struct vdpa_vq_config *config, const struct vdpa_fd *call)
+{
+	struct vdpa_device_priv *priv = relay->priv;
+	struct vring_config guest = {
+		.size = config->size,
+		.features = relay->features,
+		.desc_iova = config->desc_iova,
+		.driver_iova = config->driver_iova,
+		.device_iova = config->device_iova,
+		.mem = vdpa_domain_mem(relay->guest),
+		.state = { config->state.avail, config->state.used },
+	}, device;
+	struct vring_state start = guest.state;
+	struct relay_queue *queue;
+	void *shadow = relay->mem + config->index * relay->slot_bytes;
+	struct vdpa_fd to_relay = { .fd = -1 };
+	int rc = 0;
+
+	if (config->state.avail != config->state.used)
+		return vdpa_error_set(-EBUSY, "virtqueue %u has buffers in flight", config->index);
+	if (relay->queues[config->index] == NULL)
+		rc = queue_create(relay, config->index);
+	if (rc != 0)
+		return rc;
+	queue = relay->queues[config->index];
+	if ((priv->info.caps & VDPA_CAP_SET_STATE) == 0)
+		start = (relay->features & (UINT64_C(1) << VIRTIO_F_RING_PACKED)) != 0 ?
+			VRING_STATE_PACKED_START : VRING_STATE_SPLIT_START;
+	memset(shadow, 0, relay->slot_bytes);
+	rc = vdpa_relay_vq_init(queue->vq, &guest, shadow, relay->iova + config->index * relay->slot_bytes,
+				start, &device);
+	if (rc != 0)
+		return vdpa_error_set(rc, "virtqueue %u: %s", config->index,
+				      vring_error_text(vdpa_relay_vq_error(queue->vq)));
+	queue->failed = false;
+	to_relay.fd = queue->shadow_call;
+	rc = vdpa_call_set(&priv->calls[config->index], &to_relay);
+	if (rc == 0)
+		rc = vdpa_call_set(&queue->guest_call, call);
+	if (rc != 0)
+		return rc;
+	queue->path.wake_fds[0] = config->kick_fd;
+	queue->path.wake_fds[1] = queue->shadow_call;
+	config->desc_iova = device.desc_iova;
+	config->driver_iova = device.driver_iova;
+	config->device_iova = device.device_iova;
+	config->state = (struct vdpa_vq_state){ device.state.avail, device.state.used };
+	config->call_fd = atomic_load_explicit(&priv->calls[config->index].fd, memory_order_relaxed);
+	config->kick_fd = queue->shadow_kick;
+	return 0;
+}
+
+int
+vdpa_relay_vq_run(struct vdpa_relay *relay, uint16_t index)
+{
+	struct relay_queue *queue = relay->queues[index];
+	int rc = vdpa_path_add(&queue->path, relay->priv->info.numa_node);
+
+	queue->runs = rc == 0;
+	use_guest(relay);
+	return rc;
+}
+
+int
+vdpa_relay_vq_end(struct vdpa_relay *relay, uint16_t index, struct vdpa_vq_state *state)
+{
+	struct relay_queue *queue = relay->queues[index];
+	struct vring_state at;
+	int rc;
+
+	if (queue->runs) {
+		rc = vdpa_path_del(&queue->path);
+		if (rc != 0)
+			return rc;
+	}
+	queue->runs = false;
+	/* what the device published before it stopped, and no more */
+	while (hand_back(queue) > 0)
+		;
+	at = vdpa_relay_vq_stop(queue->vq);
+	*state = (struct vdpa_vq_state){ at.avail, at.used };
+	atomic_fetch_add(&relay->entries_ended, atomic_exchange(&queue->entries, 0));
+	return 0;
+}
+
+int
+vdpa_relay_vq_set_call(struct vdpa_relay *relay, uint16_t index, const struct vdpa_fd *call)
+{
+	return vdpa_call_set(&relay->queues[index]->guest_call, call);
+}
+
+void
+vdpa_relay_vq_signal(struct vdpa_relay *relay, uint16_t index)
+{
+	vdpa_call_write(&relay->queues[index]->guest_call);
+}
+
+static void
+take_mem(void *arg)
+{
+	struct relay_queue *queue = arg;
+
+	queue->rc = vdpa_relay_vq_set_mem(queue->vq, vdpa_domain_mem(queue->relay->guest));
+}
+
+int
+vdpa_relay_update_memory(struct vdpa_relay *relay)
+{
+	for (uint16_t i = 0; i < relay->priv->contract.nr_vqs; i++) {
+		struct relay_queue *queue = relay->queues[i];
+		int rc;
+
+		if (queue == NULL || !queue->runs)
+			continue;
+		rc = vdpa_path_run(&queue->path, take_mem, queue);
+		if (rc == 0)
+			rc = queue->rc;
+		if (rc != 0)
+			return rc;
+	}
+	use_guest(relay);
+	return 0;
+}
+
+uint64_t
+vdpa_relay_entries(const struct vdpa_relay *relay)
+{
+	uint64_t entries = atomic_load(&relay->entries_ended);
+
+	for (uint16_t i = 0; i < relay->priv->contract.nr_vqs; i++)
+		if (relay->queues[i] != NULL)
+			entries += atomic_load_explicit(&relay->queues[i]->entries, memory_order_relaxed);
+	return entries;
+}
