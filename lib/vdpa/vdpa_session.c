@@ -285,7 +285,7 @@ check_vq(const struct vdpa_session *session, uint64_t features, const struct vdp
 	if (!vq->ready)
 		return 0;
 	if (vq->size == 0 || vq->size < priv->info.vq_size_min || vq->size > priv->info.vq_size_max ||
-	    (!packed && !rte_is_power_of_2(vq->size)))
+	    (!packed && (vq->size & (vq->size - 1)) != 0))
 		return vdpa_error_set(-EINVAL, "%s: virtqueue %u of %u entries, the device takes %u to %u%s",
 				      session->binding->name, index, vq->size, priv->info.vq_size_min,
 				      priv->info.vq_size_max, packed ? "" : ", powers of two");
