@@ -82,7 +82,7 @@ static int
 net_ctrl_vq(uint64_t features, uint16_t nr_pairs)
 {
 	if ((features & BIT(VIRTIO_NET_F_CTRL_VQ)) == 0)
-		return -1;
+		return -1; /* none */
 	return (features & (BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_RSS))) != 0 ? 2 * nr_pairs : 2;
 }
 
@@ -101,7 +101,7 @@ blk_nr_pairs(uint16_t nr_data __rte_unused)
 static int
 blk_ctrl_vq(uint64_t features __rte_unused, uint16_t nr_pairs __rte_unused)
 {
-	return -1;
+	return -1; /* none */
 }
 
 static const struct vdpa_type types[] = {

@@ -60,6 +60,7 @@ def test_forbidden_word_is_seen(tmp_path, name, body, word):
     ("lib/vdpa/a.c", "snprintf(a, n, b);"),
     ("lib/vdpa/a.c", "/* printf(a), abort() and rte_vhost_x stay out */"),
     ("lib/vdpa/a.c", 'log("exit(1)");'),
+    ("lib/vdpa/a.c", "return -1; /* no such queue */"),
     ("examples/vdpa/a.c", 'printf("x");'),
     ("app/test/a.c", "exit(1);"),
 ])
