@@ -56,7 +56,8 @@ trap 'exit 143' TERM
 build() {
 	"$root_dir/devtools/deps.sh"
 	say "building in build-demo/"
-	[ -e "$builddir/build.ninja" ] || meson setup "$builddir" "$root_dir" > "$scratch/meson.log" ||
+	[ -e "$builddir/build.ninja" ] ||
+		meson setup "$builddir" "$root_dir" > "$scratch/meson.log" ||
 		{ cat "$scratch/meson.log" >&2; die "the build cannot be configured"; }
 	ninja -C "$builddir" > "$scratch/ninja.log" ||
 		{ tail -n 40 "$scratch/ninja.log" >&2; die "the build failed"; }
@@ -105,19 +106,23 @@ row() { printf '%-26s %-22s %12s %10s  %s\n' "$@"; }
 # contents, but a frame that is lost is never seen again, so that received and sent must not differ
 # by more than what was under way at the end.
 testpmd() {
-	local log=$scratch/testpmd.log sent received
+	local log=$scratch/testpmd.log sent received rate
 	# shellcheck disable=SC2046
-	sleep "$seconds" | stdbuf -oL dpdk-testpmd $(eal testpmd "0@$cpu_control,1@$cpu_control") -m 256 \
+	if ! sleep "$seconds" | dpdk-testpmd $(eal testpmd "$two_lcores") -m 256 \
 		--vdev "net_virtio_user0,path=$socket,queues=2,queue_size=256,$3" -- --no-mlockall \
 		--total-num-mbufs=8192 --port-topology=loop --rxq=2 --txq=2 --forward-mode="$1" \
-		--auto-start --tx-first > "$log" 2>&1 ||
-		{ tail -n 20 "$log" >&2; failed=1; row "testpmd $1" "$2" - - "did not run"; return; }
+		--auto-start --tx-first > "$log" 2>&1; then
+		tail -n 20 "$log" >&2
+		failed=1
+		row "testpmd $1" "$2" - - "did not run"
+		return
+	fi
 	received=$(sed -nE 's/^ *RX-packets: +([0-9]+).*/\1/p' "$log" | tail -n 1)
 	sent=$(sed -nE 's/^ *TX-packets: +([0-9]+).*/\1/p' "$log" | tail -n 1)
 	# --tx-first sends a burst of 32 on each queue that is not counted as forwarded.
 	if [ -n "$sent" ] && [ "$received" -gt 10000 ] && [ "$received" -le $((sent + 64)) ]; then
-		row "testpmd $1" "$2" "$received" "$(awk "BEGIN { printf \"%.2f\", $received / $seconds / 1e6 }")" \
-			"came back"
+		rate=$(awk "BEGIN { printf \"%.2f\", $received / $seconds / 1e6 }")
+		row "testpmd $1" "$2" "$received" "$rate" "came back"
 	else
 		failed=1
 		row "testpmd $1" "$2" "${received:-0}" - "FAILED"
@@ -126,18 +131,18 @@ testpmd() {
 
 # frames RING DEVARGS: every frame is compared.
 frames() {
-	local result=$scratch/frames.json
+	local result=$scratch/frames.json number rate verdict
 	# shellcheck disable=SC2046
-	"$builddir/app/test/frames/vdpa-frames" $(eal frames "0@$cpu_control,1@$cpu_control") -m 256 \
-		--vdev "net_virtio_user0,path=$socket,queues=2,queue_size=256,$2" -- --json --queues 2 \
-		--frames 100000 --sizes 64-9000 > "$result" 2> "$scratch/frames.log" || failed=1
-	/usr/bin/python3 - "$result" <<'PYTHON' > "$scratch/row" || { cat "$scratch/frames.log" >&2; failed=1; }
+	"$builddir/app/test/frames/vdpa-frames" $(eal frames "$two_lcores") -m 256 \
+		--vdev "net_virtio_user0,path=$socket,queues=2,queue_size=256,$2" -- --json \
+		--queues 2 --frames 100000 --sizes 64-9000 > "$result" 2> "$scratch/frames.log" || failed=1
+	/usr/bin/python3 - "$result" > "$scratch/row" <<'PYTHON' || cat "$scratch/frames.log" >&2
 import json, sys
 result = json.loads(open(sys.argv[1]).read())
 rate = sum(queue['frames_per_second'] for queue in result['queues']) / 1e6
-print(result['received'], f'{rate:.2f}', 'none lost, changed or reordered' if result['ok'] else result['why'])
+verdict = 'none lost, changed or reordered' if result['ok'] else result['why']
+print(result['received'], f'{rate:.2f}', verdict)
 PYTHON
-	local number rate verdict
 	read -r number rate verdict < "$scratch/row" || verdict="FAILED"
 	row "vdpa-frames, 64-9000 B" "$1" "${number:-0}" "${rate:--}" "$verdict"
 }
@@ -154,6 +159,7 @@ fi
 # Two processors, or one twice: the worker of the device has one, everything else the other.
 read -r cpu_control cpu_data < <(/usr/bin/python3 -c \
 	'import os; cpus = sorted(os.sched_getaffinity(0)); print(cpus[0], cpus[-1])')
+two_lcores="0@$cpu_control,1@$cpu_control"
 
 start_daemon
 say "the daemon serves a software device in loopback at a vhost-user socket:"
@@ -178,7 +184,9 @@ kill -TERM "$daemon"
 wait "$daemon" || rc=$?
 daemon=
 echo
-say "SIGTERM: the daemon left with exit code $rc, the socket is $([ -e "$socket" ] && echo "STILL THERE" || echo gone)"
-[ $rc = 0 ] && [ ! -e "$socket" ] || failed=1
+left=gone
+[ ! -e "$socket" ] || left="STILL THERE"
+say "SIGTERM: the daemon left with exit code $rc, its socket is $left"
+[ $rc = 0 ] && [ "$left" = gone ] || failed=1
 [ $failed = 0 ] || die "something went wrong, see above"
 say "all went well, after $SECONDS s"

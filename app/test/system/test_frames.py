@@ -23,9 +23,9 @@ RINGS = {
     'packed-inorder': 'packed_vq=1,in_order=1',
 }
 
-# From 8 segments on net_virtio chains descriptors, below it takes one indirect one. With packed rings
-# out of order it must not do both: it leaves the buffer id of an indirect descriptor to what stood in
-# that slot, which is right only as long as each frame took one slot (all releases).
+# From 8 segments on net_virtio chains descriptors, below it takes one indirect one. With packed
+# rings out of order it must not do both: it leaves the buffer id of an indirect descriptor to what
+# stood in that slot, which is right only as long as each frame took one slot (all releases).
 SEGMENTS = {ring: 7 if ring == 'packed' else 8 for ring in RINGS}
 
 
@@ -77,8 +77,8 @@ def offered_by_sw_net(programs, tools, folder):
     return int(re.search(r'allowed: 0x([0-9a-f]+)', text)[1], 16)
 
 
-# Without indirect descriptors the client chains; without EVENT_IDX, which it never takes, the device
-# must not look at event indexes either.
+# Without indirect descriptors the client chains. EVENT_IDX is never taken by it: offered or not,
+# the device must not look at event indexes.
 @pytest.mark.ours
 @pytest.mark.parametrize('without', ['indirect', 'event-index'])
 @pytest.mark.parametrize('ring', sorted(RINGS))
