@@ -22,6 +22,7 @@ NO_SPDX = {".md", ".list", ".json", ".ini", ".txt", ".rst"}
 NO_SPDX_NAMES = {"LICENSE", ".gitignore", "version.map"}
 TAB_INDENTED = {".build"}
 QUOTES_WORDS = "app/test/build/test_lint.py"  # names them in order to test this
+BLANKED = "\x00"  # stands for a comment or string of one line
 UNFINISHED = re.compile(r"\b(TO[D]O|FIXM[E]|XX[X])\b")
 C_NOISE = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.S)
 HASH_NOISE = re.compile(r"(^|\s)#[^\n]*")
@@ -52,7 +53,7 @@ def code_only(path, text):
             start = text.rfind("\n", 0, found.start()) + 1
             if word[0] == '"' and text[start:found.start()].lstrip().startswith("#include"):
                 return word
-            return "\n" * word.count("\n") or " "
+            return "\n" * word.count("\n") or BLANKED
         return C_NOISE.sub(blank, text)
     return HASH_NOISE.sub(r"\1", text)
 

@@ -19,16 +19,17 @@
 #include "vring_dev.h"
 
 #define BIT(feature) (UINT64_C(1) << (feature))
-#define CARD_FEATURES \
-	(BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_ACCESS_PLATFORM) | BIT(VIRTIO_NET_F_MAC) | \
-	 BIT(VIRTIO_NET_F_STATUS) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MQ) | \
-	 BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) | \
-	 BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_F_RING_PACKED))
-#define MAPS_MAX 32
-#define VQS_MAX 16
-#define OPS_MAX 32
-#define BURST 8
-#define SEGS (BURST * 300)
+#define CARD_FEATURES                                                                           \
+	(BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_ACCESS_PLATFORM) | BIT(VIRTIO_NET_F_MAC) |      \
+		BIT(VIRTIO_NET_F_STATUS) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MQ) | \
+		BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) |                         \
+		BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) | BIT(VIRTIO_RING_F_EVENT_IDX) |                \
+		BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_F_RING_PACKED))
+#define MAPS_MAX       32
+#define VQS_MAX        16
+#define OPS_MAX        32
+#define BURST          8
+#define SEGS           (BURST * 300)
 #define DOORBELL_BYTES 4096
 
 struct card_vq {
@@ -36,7 +37,7 @@ struct card_vq {
 	struct vring_dev ring;
 	int call_fd;
 	struct vring_range areas[3];
-	uint32_t rung;		/* doorbell as last seen */
+	uint32_t rung; /* doorbell as last seen */
 	bool work;
 };
 
@@ -52,7 +53,7 @@ struct card {
 	struct vdpa_device_ops ops;
 	struct virtio_net_config config;
 	pthread_t thread;
-	pthread_mutex_t lock;		/* all below but the doorbells: the engine holds it for a burst */
+	pthread_mutex_t lock; /* all below but the doorbells: the engine holds it for a burst */
 	pthread_cond_t released;
 	atomic_bool quit;
 	bool started, hanging, let_go, logging;
@@ -60,7 +61,7 @@ struct card {
 	struct vring_region maps[MAPS_MAX];
 	struct vring_mem mem;
 	struct card_vq vqs[VQS_MAX];
-	uint64_t features;		/* of the start, for vq_start */
+	uint64_t features; /* of the start, for vq_start */
 	uint16_t nr_active_pairs;
 	struct card_op op[OPS_MAX];
 	unsigned int violations;
@@ -136,7 +137,7 @@ check_ring(struct card *card, uint16_t index)
 	if (error == VRING_ERR_NONE || !vq->runs)
 		return;
 	if (error == VRING_ERR_ADDR_UNMAPPED || error == VRING_ERR_AREA_UNMAPPED ||
-	    error == VRING_ERR_INDIRECT_UNMAPPED)
+		error == VRING_ERR_INDIRECT_UNMAPPED)
 		card->violations++;
 	vq->runs = false;
 	vdpa_vq_failed(&card->dev, index, -EBADMSG, vring_error_text(error));
@@ -193,7 +194,8 @@ report_written(struct card *card, struct card_vq *rx, struct card_vq *tx, uint16
 	if (!card->logging)
 		return;
 	for (uint16_t i = 0; i < nr; i++)
-		written[at++] = (struct vring_range){ card->rx[i].segs[0].iova, card->rx[i].done.len };
+		written[at++] = (struct vring_range){
+			card->rx[i].segs[0].iova, card->rx[i].done.len};
 	for (unsigned int i = 0; i < 3; i++) {
 		written[at++] = rx->areas[i];
 		written[at++] = tx->areas[i];
@@ -205,7 +207,7 @@ static bool
 loop_pair(struct card *card, uint16_t pair)
 {
 	struct card_vq *rx = &card->vqs[2 * pair], *tx = &card->vqs[2 * pair + 1];
-	const struct virtio_net_hdr_mrg_rxbuf header = { .num_buffers = 1 };
+	const struct virtio_net_hdr_mrg_rxbuf header = {.num_buffers = 1};
 	uint16_t nr, nr_rx;
 
 	if (!rx->runs || !tx->runs || pair >= card->nr_active_pairs || (!rx->work && !tx->work))
@@ -282,7 +284,8 @@ card_get_info(struct vdpa_device *dev, struct vdpa_info *info)
 		.vendor_id = 0x1af4,
 		.config_size_bytes = sizeof(card->config),
 		.features = card->conf.features != 0 ? card->conf.features : CARD_FEATURES,
-		.caps = (VDPA_CAP_GET_STATE | VDPA_CAP_SET_STATE | VDPA_CAP_IN_ORDER | VDPA_CAP_LATE_VQ) &
+		.caps = (VDPA_CAP_GET_STATE | VDPA_CAP_SET_STATE | VDPA_CAP_IN_ORDER |
+				VDPA_CAP_LATE_VQ) &
 			~card->conf.caps_off,
 		.iova_last = (UINT64_C(1) << 48) - 1,
 		.numa_node = -1,
@@ -303,7 +306,7 @@ ring_start(struct card *card, uint64_t features, const struct vdpa_vq_config *vq
 		.driver_iova = vq->driver_iova,
 		.device_iova = vq->device_iova,
 		.mem = &card->mem,
-		.state = { .avail = vq->state.avail, .used = vq->state.used },
+		.state = {.avail = vq->state.avail, .used = vq->state.used},
 	};
 	struct card_vq *to = &card->vqs[vq->index];
 	int rc;
@@ -317,9 +320,11 @@ ring_start(struct card *card, uint64_t features, const struct vdpa_vq_config *vq
 		return rc;
 	}
 	to->call_fd = vq->call_fd;
-	to->areas[0] = (struct vring_range){ vq->desc_iova, vring_desc_bytes(vq->size, features) };
-	to->areas[1] = (struct vring_range){ vq->driver_iova, vring_driver_bytes(vq->size, features) };
-	to->areas[2] = (struct vring_range){ vq->device_iova, vring_device_bytes(vq->size, features) };
+	to->areas[0] = (struct vring_range){vq->desc_iova, vring_desc_bytes(vq->size, features)};
+	to->areas[1] = (struct vring_range){
+		vq->driver_iova, vring_driver_bytes(vq->size, features)};
+	to->areas[2] = (struct vring_range){
+		vq->device_iova, vring_device_bytes(vq->size, features)};
 	to->work = true;
 	to->runs = true;
 	return 0;
@@ -332,7 +337,7 @@ ring_stop(struct card *card, uint16_t index, struct vdpa_vq_state *state)
 
 	card->vqs[index].runs = false;
 	at = vring_dev_state(&card->vqs[index].ring);
-	*state = (struct vdpa_vq_state){ .avail = at.avail, .used = at.used };
+	*state = (struct vdpa_vq_state){.avail = at.avail, .used = at.used};
 }
 
 static void
@@ -355,7 +360,7 @@ card_start(struct vdpa_device *dev, const struct vdpa_start *start)
 	if (card->started)
 		card->violations++;
 	if (rc == 0 && (start->features & BIT(VIRTIO_F_ACCESS_PLATFORM)) == 0 &&
-	    (CARD_FEATURES & BIT(VIRTIO_F_ACCESS_PLATFORM)) != 0 && card->conf.features == 0)
+		(CARD_FEATURES & BIT(VIRTIO_F_ACCESS_PLATFORM)) != 0 && card->conf.features == 0)
 		rc = -EINVAL;
 	card->features = start->features;
 	for (uint16_t i = 0; i < start->nr_vqs && rc == 0; i++)
@@ -454,7 +459,8 @@ card_cvq(struct vdpa_device *dev, uint8_t cls, uint8_t cmd, const void *data, si
 	struct card *card = card_of(dev);
 	int rc = op_enter(card, "cvq");
 
-	if (rc == 0 && cls == VIRTIO_NET_CTRL_MAC && cmd == VIRTIO_NET_CTRL_MAC_ADDR_SET && len_bytes == 6)
+	if (rc == 0 && cls == VIRTIO_NET_CTRL_MAC && cmd == VIRTIO_NET_CTRL_MAC_ADDR_SET &&
+		len_bytes == 6)
 		memcpy(card->config.mac, data, len_bytes);
 	return op_leave(card, rc);
 }

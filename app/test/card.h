@@ -14,18 +14,26 @@
 
 #include "vdpa_parent.h"
 
-#define CARD_MAC { 0x02, 0x00, 0x00, 0x00, 0x0c, 0xad }
+#define CARD_MAC                                   \
+	{                                          \
+		0x02, 0x00, 0x00, 0x00, 0x0c, 0xad \
+	}
 
-enum card_fault { CARD_OK, CARD_FAIL, CARD_HANG, CARD_DELAY };
+enum card_fault {
+	CARD_OK,
+	CARD_FAIL,
+	CARD_HANG,
+	CARD_DELAY
+};
 
 struct card_conf {
 	const char *name;
 	uint16_t nr_pairs;
-	uint64_t features;	/**< 0: all it knows */
-	uint64_t caps_off;	/**< capabilities taken away from it */
-	bool set_map;		/**< takes whole tables instead of map and unmap */
+	uint64_t features; /**< 0: all it knows */
+	uint64_t caps_off; /**< capabilities taken away from it */
+	bool set_map;      /**< takes whole tables instead of map and unmap */
 	bool no_fence;
-	bool logs;		/**< reports what it writes (VDPA_CAP_DIRTY) */
+	bool logs; /**< reports what it writes (VDPA_CAP_DIRTY) */
 	enum vdpa_relay_policy relay;
 };
 

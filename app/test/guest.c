@@ -15,10 +15,10 @@
 #include "guest.h"
 
 #define BIT(feature) (UINT64_C(1) << (feature))
-#define HEADER sizeof(struct virtio_net_hdr_mrg_rxbuf)
-#define VQ_BYTES 0x4000u		/* room for the three areas of one ring */
-#define BUFS_IOVA (GUEST_IOVA + GUEST_VQS_MAX * VQ_BYTES)
-#define CTRL_IOVA (GUEST_IOVA + GUEST_REGION_BYTES - 0x1000)
+#define HEADER       sizeof(struct virtio_net_hdr_mrg_rxbuf)
+#define VQ_BYTES     0x4000u /* room for the three areas of one ring */
+#define BUFS_IOVA    (GUEST_IOVA + GUEST_VQS_MAX * VQ_BYTES)
+#define CTRL_IOVA    (GUEST_IOVA + GUEST_REGION_BYTES - 0x1000)
 
 static void
 on_config_changed(struct vdpa_binding *binding, void *arg)
@@ -68,10 +68,12 @@ map_region(struct guest *guest, unsigned int i, uint64_t iova)
 	region->fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (region->fd < 0 || ftruncate(region->fd, GUEST_REGION_BYTES) != 0)
 		return -errno;
-	region->va = mmap(NULL, GUEST_REGION_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, region->fd, 0);
+	region->va = mmap(
+		NULL, GUEST_REGION_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, region->fd, 0);
 	if (region->va == MAP_FAILED)
 		return -errno;
-	guest->mem_regions[i] = (struct vring_region){ iova, GUEST_REGION_BYTES, region->va, VRING_PERM_RW };
+	guest->mem_regions[i] = (struct vring_region){
+		iova, GUEST_REGION_BYTES, region->va, VRING_PERM_RW};
 	return 0;
 }
 
@@ -129,7 +131,7 @@ guest_create(struct guest *guest, struct vdpa_device *dev, uint64_t features, ui
 		rc = map_region(guest, 1, GUEST_IOVA_HOTPLUG);
 	if (rc != 0)
 		return rc;
-	guest->mem = (struct vring_mem){ .regions = guest->mem_regions, .nr_regions = 2 };
+	guest->mem = (struct vring_mem){.regions = guest->mem_regions, .nr_regions = 2};
 	guest->binding = vdpa_binding_create(dev->name, dev, &binding_ops, guest);
 	if (guest->binding == NULL)
 		return -EEXIST;
@@ -270,9 +272,10 @@ check_frame(const uint8_t *buf, uint32_t len_bytes, uint16_t pair, uint32_t numb
 static bool
 add(struct guest *guest, uint16_t index, uint64_t iova, uint32_t len, bool rx, int slot)
 {
-	struct vring_buf buf = { .iova = iova, .len = len };
+	struct vring_buf buf = {.iova = iova, .len = len};
 
-	return vring_drv_add(&guest->drv[index], &buf, rx ? 0 : 1, rx ? 1 : 0, cookie(slot), NULL) == 0;
+	return vring_drv_add(
+		       &guest->drv[index], &buf, rx ? 0 : 1, rx ? 1 : 0, cookie(slot), NULL) == 0;
 }
 
 static void
@@ -289,7 +292,7 @@ fill_rx(struct guest *guest, uint16_t pair)
 	int slot;
 
 	while ((slot = free_slot(guest->slots[pair][1])) >= 0 &&
-	       add(guest, 2 * pair, buf_iova(pair, true, slot), GUEST_BUF_BYTES, true, slot))
+		add(guest, 2 * pair, buf_iova(pair, true, slot), GUEST_BUF_BYTES, true, slot))
 		guest->slots[pair][1][slot] = 1;
 	publish(guest, 2 * pair);
 }
@@ -306,7 +309,8 @@ guest_send(struct guest *guest, uint16_t pair, unsigned int nr)
 		uint32_t number = guest->next_tx[pair];
 
 		fill_frame(guest_va(guest, iova), pair, number);
-		if (!add(guest, 2 * pair + 1, iova, HEADER + frame_bytes(pair, number), false, slot))
+		if (!add(guest, 2 * pair + 1, iova, HEADER + frame_bytes(pair, number), false,
+			    slot))
 			break;
 		guest->slots[pair][0][slot] = 1;
 		guest->next_tx[pair]++;
@@ -368,9 +372,9 @@ guest_command(struct guest *guest, uint8_t cls, uint8_t cmd, const void *data, u
 {
 	uint8_t *page = guest_va(guest, CTRL_IOVA);
 	struct vring_buf bufs[3] = {
-		{ .iova = CTRL_IOVA, .len = 2 },
-		{ .iova = CTRL_IOVA + 16, .len = len_bytes },
-		{ .iova = CTRL_IOVA + 2048, .len = 1 },
+		{.iova = CTRL_IOVA, .len = 2},
+		{.iova = CTRL_IOVA + 16, .len = len_bytes},
+		{.iova = CTRL_IOVA + 2048, .len = 1},
 	};
 	struct vring_drv_done done;
 	uint64_t until = now_ms() + 2000;

@@ -14,12 +14,13 @@
 #include "vring.h"
 #include "vring_drv.h"
 
-#define GUEST_PAIRS_MAX 4
-#define GUEST_VQS_MAX (2 * GUEST_PAIRS_MAX + 1)
-#define GUEST_RING 64
-#define GUEST_BUF_BYTES 2048
+#define GUEST_PAIRS_MAX    4
+#define GUEST_VQS_MAX      (2 * GUEST_PAIRS_MAX + 1)
+#define GUEST_RING         64
+#define GUEST_BUF_BYTES    2048
 #define GUEST_REGION_BYTES (4u << 20)
-#define GUEST_IOVA UINT64_C(0x100000)	/* of the first region; the second is the same size, 1 GiB on */
+#define GUEST_IOVA \
+	UINT64_C(0x100000) /* of the first region; the second is the same size, 1 GiB on */
 #define GUEST_IOVA_HOTPLUG (GUEST_IOVA + (UINT64_C(1) << 30))
 
 struct guest {
@@ -33,16 +34,17 @@ struct guest {
 	struct vring_drv drv[GUEST_VQS_MAX];
 	int kick[GUEST_VQS_MAX], call[GUEST_VQS_MAX];
 	uint16_t nr_pairs;
-	int ctrl_vq;		/**< index, -1: none */
-	uint32_t sent, received;	/**< frames, over all pairs */
+	int ctrl_vq;             /**< index, -1: none */
+	uint32_t sent, received; /**< frames, over all pairs */
 	uint32_t next_rx[GUEST_PAIRS_MAX], next_tx[GUEST_PAIRS_MAX];
-	uint32_t bad;		/**< frames that came back changed or out of order */
-	unsigned int config_changes, resets;	/**< told by the binding */
-	char slots[GUEST_PAIRS_MAX][2][GUEST_RING];	/**< tx, rx: buffer in use */
+	uint32_t bad;                        /**< frames that came back changed or out of order */
+	unsigned int config_changes, resets; /**< told by the binding */
+	char slots[GUEST_PAIRS_MAX][2][GUEST_RING]; /**< tx, rx: buffer in use */
 };
 
 /** A binding of this device, memory and rings; no session yet. 0 or a negative errno. */
-int guest_create(struct guest *guest, struct vdpa_device *dev, uint64_t features, uint16_t nr_pairs);
+int
+guest_create(struct guest *guest, struct vdpa_device *dev, uint64_t features, uint16_t nr_pairs);
 /** Close the session if one is open, and all else. */
 int guest_destroy(struct guest *guest);
 /** Only the binding; what vdpa_binding_destroy() said. */
@@ -62,7 +64,8 @@ void guest_poll(struct guest *guest, uint16_t pair);
 /** Send nr frames on a pair and wait until all are back. @return 0; -ETIMEDOUT; -EILSEQ something changed */
 int guest_exchange(struct guest *guest, uint16_t pair, unsigned int nr, unsigned int timeout_ms);
 /** A control command; @return the answer (0 OK, 1 ERR) or -ETIMEDOUT. */
-int guest_command(struct guest *guest, uint8_t cls, uint8_t cmd, const void *data, uint32_t len_bytes);
+int
+guest_command(struct guest *guest, uint8_t cls, uint8_t cmd, const void *data, uint32_t len_bytes);
 /** Address in this process of something in the first region. */
 void *guest_va(struct guest *guest, uint64_t iova);
 void guest_kick(struct guest *guest, uint16_t index);

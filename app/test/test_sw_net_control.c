@@ -251,7 +251,7 @@ delay_us_holds_frames_and_no_worker(void **state)
 static void
 a_hanging_stop_is_fenced_and_a_neighbour_goes_on(void **state)
 {
-	struct net_guest_config config = {.device = "hang", .features = BASE, .shared = true};
+	struct net_guest_config config = {.device = "hang", .features = BASE};
 	struct net_guest_config other = {.device = "ok", .features = BASE};
 	uint8_t frame[64] = {0}, got[64];
 	struct vdpa_device_status status;
@@ -272,7 +272,7 @@ a_hanging_stop_is_fenced_and_a_neighbour_goes_on(void **state)
 	assert_int_equal(g.states[TX].used, 1);
 	vdpa_device_status_get(g.dev, &status);
 	assert_int_equal(status.health, VDPA_HEALTH_FAILED);
-	/* its worker looks at no ring of it any more */
+	/* memory by address stays what it was, but the worker looks at no ring of it any more */
 	packets = net_stat(g.dev, TX, "packets");
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 	net_guest_fill(&n, 0, 64);

@@ -26,9 +26,11 @@
  */
 
 #define BIT(feature) (UINT64_C(1) << (feature))
-#define FEATURES_PLAIN (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC))
-#define FEATURES_CTRL \
-	(FEATURES_PLAIN | BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR))
+#define FEATURES_PLAIN \
+	(BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC))
+#define FEATURES_CTRL                                                        \
+	(FEATURES_PLAIN | BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_CTRL_VQ) | \
+		BIT(VIRTIO_NET_F_CTRL_MAC_ADDR))
 
 static void
 setup(struct card **card, struct guest *guest, const struct card_conf *conf, uint64_t features)
@@ -92,58 +94,66 @@ static void
 test_frames_pass_split(void **state)
 {
 	(void)state;
-	frames_pass(&(struct card_conf){ .name = "c0", .nr_pairs = 2 }, FEATURES_PLAIN);
+	frames_pass(&(struct card_conf){.name = "c0", .nr_pairs = 2}, FEATURES_PLAIN);
 }
 
 static void
 test_frames_pass_split_event_index(void **state)
 {
 	(void)state;
-	frames_pass(&(struct card_conf){ .name = "c0", .nr_pairs = 2 }, FEATURES_PLAIN | BIT(VIRTIO_RING_F_EVENT_IDX));
+	frames_pass(&(struct card_conf){.name = "c0", .nr_pairs = 2},
+		FEATURES_PLAIN | BIT(VIRTIO_RING_F_EVENT_IDX));
 }
 
 static void
 test_frames_pass_packed(void **state)
 {
 	(void)state;
-	frames_pass(&(struct card_conf){ .name = "c0", .nr_pairs = 2 }, FEATURES_PLAIN | BIT(VIRTIO_F_RING_PACKED));
+	frames_pass(&(struct card_conf){.name = "c0", .nr_pairs = 2},
+		FEATURES_PLAIN | BIT(VIRTIO_F_RING_PACKED));
 }
 
 static void
 test_frames_pass_packed_event_index(void **state)
 {
 	(void)state;
-	frames_pass(&(struct card_conf){ .name = "c0", .nr_pairs = 2 },
-		    FEATURES_PLAIN | BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_RING_F_EVENT_IDX));
+	frames_pass(&(struct card_conf){.name = "c0", .nr_pairs = 2},
+		FEATURES_PLAIN | BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_RING_F_EVENT_IDX));
 }
 
 static void
 test_frames_pass_whole_map_tables(void **state)
 {
 	(void)state;
-	frames_pass(&(struct card_conf){ .name = "c0", .nr_pairs = 2, .set_map = true }, FEATURES_PLAIN);
+	frames_pass(
+		&(struct card_conf){.name = "c0", .nr_pairs = 2, .set_map = true}, FEATURES_PLAIN);
 }
 
 static void
 test_frames_pass_without_late_queues(void **state)
 {
 	(void)state;
-	frames_pass(&(struct card_conf){ .name = "c0", .nr_pairs = 2, .caps_off = VDPA_CAP_LATE_VQ }, FEATURES_PLAIN);
+	frames_pass(&(struct card_conf){.name = "c0", .nr_pairs = 2, .caps_off = VDPA_CAP_LATE_VQ},
+		FEATURES_PLAIN);
 }
 
 static void
 test_frames_pass_without_get_state_split(void **state)
 {
 	(void)state;
-	frames_pass(&(struct card_conf){ .name = "c0", .nr_pairs = 2, .caps_off = VDPA_CAP_GET_STATE }, FEATURES_PLAIN);
+	frames_pass(
+		&(struct card_conf){.name = "c0", .nr_pairs = 2, .caps_off = VDPA_CAP_GET_STATE},
+		FEATURES_PLAIN);
 }
 
 /* A device that takes no start index is refused by name where the driver is at another. */
 static void
 test_no_start_index_is_refused(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 1, .caps_off = VDPA_CAP_SET_STATE,
-					.relay = VDPA_RELAY_OFF };
+	const struct card_conf conf = {.name = "c0",
+		.nr_pairs = 1,
+		.caps_off = VDPA_CAP_SET_STATE,
+		.relay = VDPA_RELAY_OFF};
 	struct vdpa_vq_state states[2];
 	struct card *card;
 	struct guest guest;
@@ -191,8 +201,8 @@ static void
 test_memory_changes_under_traffic(void **state)
 {
 	(void)state;
-	memory_changes(&(struct card_conf){ .name = "c0", .nr_pairs = 1 });
-	memory_changes(&(struct card_conf){ .name = "c0", .nr_pairs = 1, .set_map = true });
+	memory_changes(&(struct card_conf){.name = "c0", .nr_pairs = 1});
+	memory_changes(&(struct card_conf){.name = "c0", .nr_pairs = 1, .set_map = true});
 }
 
 static void
@@ -226,7 +236,7 @@ queues_come_and_go(const struct card_conf *conf)
 static void
 test_queues_come_and_go(void **state)
 {
-	struct card_conf conf = { .name = "c0", .nr_pairs = 2 };
+	struct card_conf conf = {.name = "c0", .nr_pairs = 2};
 
 	(void)state;
 	queues_come_and_go(&conf);
@@ -238,7 +248,7 @@ test_queues_come_and_go(void **state)
 static void
 test_call_descriptor_changes_under_traffic(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 1 };
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1};
 	struct card *card;
 	struct guest guest;
 	uint64_t count;
@@ -266,8 +276,8 @@ test_call_descriptor_changes_under_traffic(void **state)
 static void
 test_control_queue_is_served(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 2 };
-	const uint8_t mac[6] = { 2, 1, 2, 3, 4, 5 };
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 2};
+	const uint8_t mac[6] = {2, 1, 2, 3, 4, 5};
 	uint16_t pairs = 2;
 	struct card *card;
 	struct guest guest;
@@ -277,30 +287,40 @@ test_control_queue_is_served(void **state)
 	setup(&card, &guest, &conf, FEATURES_CTRL);
 	assert_int_equal(guest_start(&guest), 0);
 	assert_int_equal(status_of(card).nr_active_pairs, 1);
-	assert_int_equal(guest_command(&guest, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, &pairs, 2), 0);
+	assert_int_equal(guest_command(&guest, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET,
+				 &pairs, 2),
+		0);
 	assert_int_equal(status_of(card).nr_active_pairs, 2);
 	assert_int_equal(guest_exchange(&guest, 1, 100, 5000), 0);
-	assert_int_equal(guest_command(&guest, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6), 0);
+	assert_int_equal(
+		guest_command(&guest, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6),
+		0);
 	vdpa_binding_config_read(guest.binding, 0, read_back, sizeof(read_back));
 	assert_memory_equal(read_back, mac, 6);
 	/* a device that refuses, and a number that no driver may ask for */
 	card_fault(card, "cvq", CARD_FAIL, 0);
-	assert_int_equal(guest_command(&guest, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6), 1);
+	assert_int_equal(
+		guest_command(&guest, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6),
+		1);
 	pairs = 3;
-	assert_int_equal(guest_command(&guest, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, &pairs, 2), 1);
+	assert_int_equal(guest_command(&guest, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET,
+				 &pairs, 2),
+		1);
 	assert_int_equal(status_of(card).nr_active_pairs, 2);
 	/* memory hot-plug restarts nothing and loses no setting */
 	guest_hotplug(&guest, true);
 	assert_int_equal(guest_set(&guest), 0);
 	assert_int_equal(guest_exchange(&guest, 1, 100, 5000), 0);
-	assert_int_equal(guest_command(&guest, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6), 0);
+	assert_int_equal(
+		guest_command(&guest, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6),
+		0);
 	teardown(card, &guest);
 }
 
 static void
 test_configuration_changes_are_told(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 1 };
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1};
 	uint8_t bytes[64];
 	struct card *card;
 	struct guest guest;
@@ -309,7 +329,8 @@ test_configuration_changes_are_told(void **state)
 	setup(&card, &guest, &conf, FEATURES_PLAIN);
 	assert_int_equal(guest_start(&guest), 0);
 	vdpa_config_changed(card_device(card));
-	for (int i = 0; i < 1000 && __atomic_load_n(&guest.config_changes, __ATOMIC_SEQ_CST) == 0; i++)
+	for (int i = 0; i < 1000 && __atomic_load_n(&guest.config_changes, __ATOMIC_SEQ_CST) == 0;
+		i++)
 		usleep(1000);
 	assert_int_equal(guest.config_changes, 1);
 	bytes[0] = 0x42;
@@ -327,7 +348,7 @@ test_configuration_changes_are_told(void **state)
 static void
 test_bad_wishes_change_nothing(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 1 };
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1};
 	struct card *card;
 	struct guest guest;
 
@@ -363,7 +384,7 @@ test_bad_wishes_change_nothing(void **state)
 static void
 test_a_broken_ring_stops_one_queue(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 2 };
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 2};
 	struct card *card;
 	struct guest guest;
 	uint16_t *avail;
@@ -373,7 +394,7 @@ test_a_broken_ring_stops_one_queue(void **state)
 	assert_int_equal(guest_start(&guest), 0);
 	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
 	avail = guest_va(&guest, guest.vqs[1].driver_iova);
-	avail[1] = 0x7000;	/* the index runs away */
+	avail[1] = 0x7000; /* the index runs away */
 	guest_kick(&guest, 1);
 	for (int i = 0; i < 2000 && __atomic_load_n(&guest.resets, __ATOMIC_SEQ_CST) == 0; i++)
 		usleep(1000);
@@ -390,7 +411,7 @@ test_a_broken_ring_stops_one_queue(void **state)
 static void
 an_op_fails(const char *op, bool set_map)
 {
-	struct card_conf conf = { .name = "c0", .nr_pairs = 2, .set_map = set_map };
+	struct card_conf conf = {.name = "c0", .nr_pairs = 2, .set_map = set_map};
 	struct vdpa_vq_state states[4];
 	struct card *card;
 	struct guest guest;
@@ -425,7 +446,7 @@ an_op_fails(const char *op, bool set_map)
 static void
 test_each_op_failing_once_is_reported(void **state)
 {
-	static const char *const ops[] = { "start", "stop", "map", "unmap", "vq_start", "vq_stop" };
+	static const char *const ops[] = {"start", "stop", "map", "unmap", "vq_start", "vq_stop"};
 
 	(void)state;
 	for (unsigned int i = 0; i < sizeof(ops) / sizeof(ops[0]); i++)
@@ -437,7 +458,7 @@ test_each_op_failing_once_is_reported(void **state)
 static void
 an_op_hangs(const char *op, bool no_fence)
 {
-	const struct card_conf conf = { .name = "hang", .nr_pairs = 2, .no_fence = no_fence };
+	const struct card_conf conf = {.name = "hang", .nr_pairs = 2, .no_fence = no_fence};
 	struct vdpa_vq_state states[4];
 	struct card *card, *other;
 	struct guest guest, neighbour;
@@ -445,7 +466,8 @@ an_op_hangs(const char *op, bool no_fence)
 	int rc;
 
 	setup(&card, &guest, &conf, FEATURES_PLAIN);
-	setup(&other, &neighbour, &(struct card_conf){ .name = "good", .nr_pairs = 1 }, FEATURES_PLAIN);
+	setup(&other, &neighbour, &(struct card_conf){.name = "good", .nr_pairs = 1},
+		FEATURES_PLAIN);
 	assert_int_equal(guest_start(&neighbour), 0);
 	card_fault(card, op, CARD_HANG, 0);
 	guest.session = vdpa_session_open(guest.binding, "guest");
@@ -503,7 +525,7 @@ test_a_hanging_map_is_fenced(void **state)
 static void
 test_sessions_come_and_go_while_ops_are_slow(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 1 };
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1};
 	struct card *card;
 	struct guest guest;
 
@@ -530,7 +552,7 @@ test_sessions_come_and_go_while_ops_are_slow(void **state)
 static void
 test_a_failed_device_recovers_by_a_reset(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 1 };
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1};
 	struct card *card;
 	struct guest guest;
 
@@ -556,7 +578,7 @@ static int
 no_info(struct vdpa_device *dev, struct vdpa_info *info)
 {
 	(void)dev;
-	*info = (struct vdpa_info){ .virtio_id = 1, .nr_vqs_max = 2, .vq_size_max = 256 };
+	*info = (struct vdpa_info){.virtio_id = 1, .nr_vqs_max = 2, .vq_size_max = 256};
 	return 0;
 }
 
@@ -602,7 +624,7 @@ no_kick(struct vdpa_device *dev, uint16_t index)
 static void
 refused(const char *name, const struct vdpa_device_ops *ops, int error, const char *text)
 {
-	struct vdpa_device dev = { .name = name, .ops = ops };
+	struct vdpa_device dev = {.name = name, .ops = ops};
 
 	assert_int_equal(vdpa_device_register(&dev), error);
 	if (strstr(vdpa_error_text(), text) == NULL)
@@ -614,7 +636,8 @@ refused(const char *name, const struct vdpa_device_ops *ops, int error, const ch
 static void
 test_inconsistent_devices_are_refused(void **state)
 {
-	struct vdpa_device_ops ops = { .get_info = no_info, .start = no_start, .stop = no_stop, .kick = no_kick };
+	struct vdpa_device_ops ops = {
+		.get_info = no_info, .start = no_start, .stop = no_stop, .kick = no_kick};
 	char long_name[VDPA_NAME_MAX + 1];
 
 	(void)state;

@@ -26,7 +26,7 @@
 #include "vdpa_private.h"
 #include "vring.h"
 
-#define PAGE 4096
+#define PAGE      4096
 #define FILE_SIZE (64 * PAGE)
 #define IOVA_LAST UINT64_C(0xffffffffff)
 
@@ -65,7 +65,10 @@ static struct vdpa_range
 range_of(const struct file *file, uint64_t iova, uint64_t offset, uint64_t size_bytes)
 {
 	return (struct vdpa_range){
-		.iova = iova, .size_bytes = size_bytes, .fd = file->fd, .fd_offset = offset,
+		.iova = iova,
+		.size_bytes = size_bytes,
+		.fd = file->fd,
+		.fd_offset = offset,
 	};
 }
 
@@ -145,7 +148,7 @@ static const struct vdpa_device_ops dev_ops = {
 	.reset = dev_reset,
 };
 
-static struct vdpa_device device = { .name = "memory_test", .ops = &dev_ops };
+static struct vdpa_device device = {.name = "memory_test", .ops = &dev_ops};
 
 static int
 device_setup(void **state)
@@ -204,8 +207,8 @@ regions_need_no_alignment(void **state)
 
 	(void)state;
 	assert_int_equal(vdpa_domain_create(&domain, &region, 1, NULL, NULL), 0);
-	assert_memory_equal(ptr(domain, 0x12345, 2 * PAGE + 17), file.view + 3 * PAGE + 100,
-			    2 * PAGE + 17);
+	assert_memory_equal(
+		ptr(domain, 0x12345, 2 * PAGE + 17), file.view + 3 * PAGE + 100, 2 * PAGE + 17);
 	vdpa_domain_put(domain);
 	/* up to the file's last byte, which ends no page */
 	assert_int_equal(ftruncate(file.fd, 5 * PAGE + 1), 0);
@@ -234,7 +237,7 @@ end_of_the_address_space_can_be_used(void **state)
 
 static void
 refuse(const struct vdpa_range *regions, uint32_t nr, struct vdpa_device *owner, int error,
-       const char *word)
+	const char *word)
 {
 	struct vdpa_domain *domain = (struct vdpa_domain *)1;
 	unsigned int fds = nr_fds();
@@ -280,7 +283,7 @@ impossible_tables_are_refused(void **state)
 	refuse(r, 1, NULL, -EINVAL, "of a file of 262144");
 	r[0] = range_of(&file, 0, 1, FILE_SIZE);
 	refuse(r, 1, NULL, -EINVAL, "of a file of 262144");
-	r[0] = (struct vdpa_range){ .size_bytes = PAGE, .fd = -1 };
+	r[0] = (struct vdpa_range){.size_bytes = PAGE, .fd = -1};
 	refuse(r, 1, NULL, -EINVAL, "neither a file nor an address");
 	file_close(&file);
 }
@@ -358,7 +361,7 @@ static void
 last_reference_unmaps_and_closes(void **state)
 {
 	struct file file = file_open(0);
-	struct vdpa_range r[] = { range_of(&file, 0, 0, PAGE), range_of(&file, PAGE, PAGE, PAGE) };
+	struct vdpa_range r[] = {range_of(&file, 0, 0, PAGE), range_of(&file, PAGE, PAGE, PAGE)};
 	struct vdpa_domain *domain;
 	const struct vdpa_range *ranges;
 	unsigned int fds;
@@ -401,7 +404,7 @@ equal_regions_are_taken_over(void **state)
 	};
 	struct vdpa_range regions[] = {
 		range_of(&a, 0x000000, 20 * PAGE, 4 * PAGE), /* new */
-		range_of(&a, 0x100000, 0, 4 * PAGE),	     /* equal, by another descriptor */
+		range_of(&a, 0x100000, 0, 4 * PAGE),         /* equal, by another descriptor */
 		range_of(&a, 0x200000, 5 * PAGE, 4 * PAGE),  /* another offset */
 		range_of(&b, 0x300000, 8 * PAGE, 4 * PAGE),  /* another file */
 		range_of(&a, 0x400000, 12 * PAGE, 3 * PAGE), /* another size */
@@ -497,7 +500,10 @@ memory_given_by_address_is_the_callers(void **state)
 {
 	static uint8_t memory[2 * PAGE] __attribute__((aligned(PAGE)));
 	struct vdpa_range region = {
-		.iova = 0x5000, .size_bytes = sizeof(memory), .va = memory, .fd = -1,
+		.iova = 0x5000,
+		.size_bytes = sizeof(memory),
+		.va = memory,
+		.fd = -1,
 	};
 	struct vdpa_domain *a, *b;
 	uint8_t bytes[4];
@@ -558,7 +564,7 @@ static struct sigaction handler;
 static void
 wait_failed(void)
 {
-	struct timespec ms = { 0, 1000000 };
+	struct timespec ms = {0, 1000000};
 
 	for (int i = 0; i < 10000 && atomic_load(&device.priv->failed) == 0; i++)
 		nanosleep(&ms, NULL);
@@ -651,14 +657,18 @@ huge_pages_are_mapped_whole(void **state)
 	const uint64_t huge = 2 << 20;
 	int fd = memfd_create("test", MFD_CLOEXEC | MFD_HUGETLB);
 	struct vdpa_range region = {
-		.iova = 0x1000, .size_bytes = PAGE, .fd = fd, .fd_offset = huge + 3 * PAGE,
+		.iova = 0x1000,
+		.size_bytes = PAGE,
+		.fd = fd,
+		.fd_offset = huge + 3 * PAGE,
 	};
 	struct vdpa_domain *domain;
 	uint8_t *view = MAP_FAILED;
 
 	(void)state;
 	if (fd < 0 || ftruncate(fd, 2 * huge) != 0 ||
-	    (view = mmap(NULL, 2 * huge, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED) {
+		(view = mmap(NULL, 2 * huge, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) ==
+			MAP_FAILED) {
 		print_message("skipped: no huge pages here\n");
 		if (fd >= 0)
 			close(fd);
@@ -711,8 +721,8 @@ domains_of_many_threads_share_mappings(void **state)
 	(void)state;
 	for (int k = 0; k < 4; k++)
 		for (int i = 0; i < 3; i++)
-			users[k].regions[i] =
-				range_of(&file, (i + 1) * 0x10000, i * 16 * PAGE, 16 * PAGE);
+			users[k].regions[i] = range_of(
+				&file, (i + 1) * 0x10000, i * 16 * PAGE, 16 * PAGE);
 	assert_int_equal(vdpa_domain_create(&first, users[0].regions, 3, NULL, &device), 0);
 	va = ptr(first, 0x10000, 1);
 	fds = nr_fds();

@@ -22,9 +22,9 @@
 /* The relay and the dirty log through the class, over the test card. */
 
 #define BIT(feature) (UINT64_C(1) << (feature))
-#define F_IN_ORDER 35
-#define PLAIN (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC))
-#define LOG_BYTES (((GUEST_IOVA_HOTPLUG + GUEST_REGION_BYTES) >> 12) / 8 + 8)
+#define F_IN_ORDER   35
+#define PLAIN        (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC))
+#define LOG_BYTES    (((GUEST_IOVA_HOTPLUG + GUEST_REGION_BYTES) >> 12) / 8 + 8)
 
 static const uint64_t formats[] = {
 	PLAIN,
@@ -71,7 +71,8 @@ set_log(struct guest *guest, void *log)
 static uint8_t *
 new_log(void)
 {
-	void *log = mmap(NULL, LOG_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *log = mmap(
+		NULL, LOG_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	assert_true(log != MAP_FAILED);
 	return log;
@@ -96,7 +97,7 @@ nr_logged(const uint8_t *log)
 static void
 test_frames_pass_relayed(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 2, .relay = VDPA_RELAY_ALWAYS };
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 2, .relay = VDPA_RELAY_ALWAYS};
 
 	(void)state;
 	for (unsigned int i = 0; i < 4; i++) {
@@ -134,7 +135,8 @@ switch_over(const struct card_conf *conf, uint64_t features)
 		unsigned int sent = guest_send(&guest, 0, 40);
 
 		assert_int_equal(vdpa_device_relay_set(card_device(card),
-						       i % 2 == 0 ? VDPA_RELAY_ALWAYS : VDPA_RELAY_AUTO), 0);
+					 i % 2 == 0 ? VDPA_RELAY_ALWAYS : VDPA_RELAY_AUTO),
+			0);
 		sent += guest_send(&guest, 0, 10);
 		assert_int_equal(guest_exchange(&guest, 0, 0, 5000), 0);
 		assert_true(sent > 0);
@@ -156,16 +158,17 @@ test_switch_over_under_traffic(void **state)
 {
 	(void)state;
 	for (unsigned int i = 0; i < 4; i++)
-		switch_over(&(struct card_conf){ .name = "c0", .nr_pairs = 1 }, formats[i]);
-	switch_over(&(struct card_conf){ .name = "c0", .nr_pairs = 1, .set_map = true }, formats[0]);
-	switch_over(&(struct card_conf){ .name = "c0", .nr_pairs = 1, .caps_off = VDPA_CAP_LATE_VQ }, formats[2]);
+		switch_over(&(struct card_conf){.name = "c0", .nr_pairs = 1}, formats[i]);
+	switch_over(&(struct card_conf){.name = "c0", .nr_pairs = 1, .set_map = true}, formats[0]);
+	switch_over(&(struct card_conf){.name = "c0", .nr_pairs = 1, .caps_off = VDPA_CAP_LATE_VQ},
+		formats[2]);
 }
 
 /* A card that takes no start index: relayed wherever the driver is not at the beginning, until it resets. */
 static void
 test_no_start_index_is_relayed(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 1, .caps_off = VDPA_CAP_SET_STATE };
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1, .caps_off = VDPA_CAP_SET_STATE};
 	struct vdpa_vq_state states[2];
 
 	(void)state;
@@ -215,8 +218,10 @@ log_is_exact(const struct card_conf *conf, uint64_t features, enum vdpa_mode mod
 	/* 100 frames came before it; buffers are given in the order of slots */
 	rx = guest.vqs[0].desc_iova;
 	tx = guest.vqs[1].desc_iova;
-	assert_true(logged(log, (features & BIT(VIRTIO_F_RING_PACKED)) != 0 ? rx : guest.vqs[0].device_iova));
-	assert_true(logged(log, (features & BIT(VIRTIO_F_RING_PACKED)) != 0 ? tx : guest.vqs[1].device_iova));
+	assert_true(logged(
+		log, (features & BIT(VIRTIO_F_RING_PACKED)) != 0 ? rx : guest.vqs[0].device_iova));
+	assert_true(logged(
+		log, (features & BIT(VIRTIO_F_RING_PACKED)) != 0 ? tx : guest.vqs[1].device_iova));
 	assert_in_range(nr_logged(log), 3, 3 + 6);
 	/* the log is replaced in running: all once more, and the first is left alone */
 	memset(log, 0, LOG_BYTES);
@@ -244,9 +249,10 @@ test_log_is_exact(void **state)
 {
 	(void)state;
 	for (unsigned int i = 0; i < 4; i++) {
-		log_is_exact(&(struct card_conf){ .name = "c0", .nr_pairs = 1 }, formats[i], VDPA_MODE_RELAYED);
-		log_is_exact(&(struct card_conf){ .name = "c0", .nr_pairs = 1, .logs = true }, formats[i],
-			     VDPA_MODE_LOGGING);
+		log_is_exact(&(struct card_conf){.name = "c0", .nr_pairs = 1}, formats[i],
+			VDPA_MODE_RELAYED);
+		log_is_exact(&(struct card_conf){.name = "c0", .nr_pairs = 1, .logs = true},
+			formats[i], VDPA_MODE_LOGGING);
 	}
 }
 
@@ -254,7 +260,7 @@ test_log_is_exact(void **state)
 static void
 test_promise_of_the_log(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 1 };
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1};
 	struct vdpa_vq_state states[2];
 	uint8_t *log = new_log();
 	struct card *card;
@@ -281,7 +287,7 @@ test_promise_of_the_log(void **state)
 static void
 test_memory_changes_while_relayed(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 1, .relay = VDPA_RELAY_ALWAYS };
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1, .relay = VDPA_RELAY_ALWAYS};
 	struct card *card;
 	struct guest guest;
 	uint8_t *log = new_log();
@@ -305,7 +311,7 @@ test_memory_changes_while_relayed(void **state)
 static void
 test_a_broken_ring_stops_one_relayed_queue(void **state)
 {
-	const struct card_conf conf = { .name = "c0", .nr_pairs = 2, .relay = VDPA_RELAY_ALWAYS };
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 2, .relay = VDPA_RELAY_ALWAYS};
 	struct card *card;
 	struct guest guest;
 	uint16_t *avail;

@@ -28,9 +28,9 @@
  * The action of a signal belongs to the process: each test is a process of its own. It returns 0,
  * or the line of what did not hold.
  */
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) \
+#define CHECK(condition)                 \
+	do {                             \
+		if (!(condition))        \
 			return __LINE__; \
 	} while (0)
 
@@ -169,7 +169,7 @@ under_readers(void)
 	CHECK((va = map_file(&fd, MAP_SHARED)) != NULL);
 	CHECK(vdpa_sigbus_guard((void *)va, SIZE, count_hit, &hits) == 0);
 	for (int i = 0; i < 2; i++) {
-		readers[i] = (struct reader){ .va = va };
+		readers[i] = (struct reader){.va = va};
 		CHECK(pthread_create(&threads[i], NULL, read_all, &readers[i]) == 0);
 	}
 	for (int i = 0; i < 2; i++)
@@ -208,7 +208,7 @@ map_and_lose(void *arg)
 
 		va = map_file(&fd, MAP_SHARED);
 		if (va == NULL || vdpa_sigbus_guard((void *)va, SIZE, count_hit, &hits) != 0 ||
-		    ftruncate(fd, 0) != 0 || va[i % 16 * PAGE] != 0)
+			ftruncate(fd, 0) != 0 || va[i % 16 * PAGE] != 0)
 			atomic_fetch_add(failures, 1);
 		vdpa_sigbus_unguard((void *)va);
 		if (atomic_load(&hits) != 1)
@@ -249,7 +249,7 @@ static void
 slow_hit(void *arg)
 {
 	struct slow *slow = arg;
-	struct timespec ts = { 0, 50000000 };
+	struct timespec ts = {0, 50000000};
 
 	atomic_store(&slow->begun, true);
 	nanosleep(&ts, NULL);
@@ -267,7 +267,7 @@ read_one(void *arg)
 static int
 handler_runs(void)
 {
-	struct slow slow = { 0 };
+	struct slow slow = {0};
 	pthread_t thread;
 	int fd;
 
@@ -361,7 +361,7 @@ sent_with_an_address(void)
 	uintptr_t addr = (uintptr_t)getuid() << 32 | getpid();
 
 	CHECK(vdpa_sigbus_guard((void *)(addr & ~(uintptr_t)(PAGE - 1)), PAGE, NULL, NULL) == 0 ||
-	      addr < PAGE);
+		addr < PAGE);
 	CHECK(kill(getpid(), SIGBUS) == 0);
 	return __LINE__;
 }
@@ -440,7 +440,7 @@ former_is_asked(void)
 static int
 former_with_siginfo(void)
 {
-	struct sigaction action = { .sa_sigaction = former_siginfo, .sa_flags = SA_SIGINFO };
+	struct sigaction action = {.sa_sigaction = former_siginfo, .sa_flags = SA_SIGINFO};
 
 	CHECK(sigaction(SIGBUS, &action, NULL) == 0);
 	CHECK(former_is_asked() == 0);

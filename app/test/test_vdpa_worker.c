@@ -28,10 +28,10 @@
 /* A path that consumes a number and notes what happens to it. */
 struct path {
 	struct vdpa_path path;
-	atomic_uint work;	/* polls that will find something */
+	atomic_uint work; /* polls that will find something */
 	atomic_uint polls, armed, done;
-	atomic_bool arm_finds;	/* arm says that work came in between */
-	atomic_bool hold, held;	/* poll hangs */
+	atomic_bool arm_finds;  /* arm says that work came in between */
+	atomic_bool hold, held; /* poll hangs */
 	pthread_t thread;
 	sigset_t blocked;
 	cpu_set_t cpus;
@@ -115,19 +115,19 @@ now(void)
 static void
 sleep_ms(long ms)
 {
-	struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
+	struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
 
 	nanosleep(&ts, NULL);
 }
 
 /* Wait for what another thread does; a test that waits in vain fails after 10 s. */
-#define wait_for(condition) \
-	do { \
-		double until_ = now() + 10; \
-		while (!(condition)) { \
+#define wait_for(condition)                          \
+	do {                                         \
+		double until_ = now() + 10;          \
+		while (!(condition)) {               \
 			assert_true(now() < until_); \
-			sleep_ms(1); \
-		} \
+			sleep_ms(1);                 \
+		}                                    \
 	} while (0)
 
 /* By name: sanitizers have threads of their own. */
@@ -468,7 +468,7 @@ run_count(void *arg)
 static void
 run_runs_once_on_the_worker(void **state)
 {
-	struct run run = { 0 };
+	struct run run = {0};
 	struct path p;
 
 	(void)state;
@@ -534,7 +534,7 @@ static void
 run_within_a_worker_is_refused(void **state)
 {
 	struct path p;
-	struct run run = { .p = &p };
+	struct run run = {.p = &p};
 
 	(void)state;
 	path_init(&p);
@@ -549,7 +549,7 @@ run_within_a_worker_is_refused(void **state)
 static void
 command_to_a_worker_that_hangs_is_withdrawn(void **state)
 {
-	struct run run = { 0 };
+	struct run run = {0};
 	struct path p, other;
 	double begin;
 
@@ -590,7 +590,7 @@ run_hold(void *arg)
 static void
 command_that_hangs_is_left_and_the_next_is_not_confused(void **state)
 {
-	struct run hang = { .hold = true }, run = { 0 };
+	struct run hang = {.hold = true}, run = {0};
 	struct path p;
 
 	(void)state;
@@ -629,7 +629,7 @@ commands_of_many_threads_are_all_done(void **state)
 	atomic_store(&p.work, UINT32_MAX);
 	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
 	for (int i = 0; i < 4; i++) {
-		runs[i] = (struct run){ .p = &p };
+		runs[i] = (struct run){.p = &p};
 		assert_int_equal(pthread_create(&threads[i], NULL, poster, &runs[i]), 0);
 	}
 	for (int i = 0; i < 4; i++) {
@@ -660,7 +660,7 @@ come_and_go(void *arg)
 static void
 paths_come_and_go_from_many_threads(void **state)
 {
-	struct run runs[4] = { 0 };
+	struct run runs[4] = {0};
 	pthread_t threads[4];
 
 	(void)state;
@@ -740,7 +740,9 @@ descriptor_may_be_replaced_under_its_number(void **state)
 static void
 thousand_paths(void **state)
 {
-	enum { NR = 1000 };
+	enum {
+		NR = 1000
+	};
 	struct path *paths = calloc(NR, sizeof(*paths));
 	uint64_t before;
 	struct rlimit limit;
@@ -783,7 +785,7 @@ thousand_paths(void **state)
 static void
 stop_ends_workers_that_have_paths(void **state)
 {
-	struct run run = { 0 };
+	struct run run = {0};
 	struct path p;
 
 	(void)state;
@@ -804,8 +806,21 @@ static void
 bad_cpu_lists_are_refused_with_a_sentence(void **state)
 {
 	static const char *const lists[] = {
-		"", "x", "1-", "-1", "0,", ",0", "0 ", "0-0-0", "3-2", "0,0", "0-1,1", "99999",
-		"1000", "0x1", "18446744073709551617",
+		"",
+		"x",
+		"1-",
+		"-1",
+		"0,",
+		",0",
+		"0 ",
+		"0-0-0",
+		"3-2",
+		"0,0",
+		"0-1,1",
+		"99999",
+		"1000",
+		"0x1",
+		"18446744073709551617",
 	};
 
 	(void)state;

@@ -15,9 +15,9 @@
 struct entry {
 	struct vdpa_device *dev;
 	char name[VDPA_NAME_MAX];
-	struct vdpa_bus_driver *driver;	/* bound by it, or NULL */
-	char *path;			/* the socket, or NULL */
-	bool listens;			/* on it: the file is ours */
+	struct vdpa_bus_driver *driver; /* bound by it, or NULL */
+	char *path;                     /* the socket, or NULL */
+	bool listens;                   /* on it: the file is ours */
 	bool hung;
 };
 
@@ -47,7 +47,7 @@ entry_get(struct vdpa_device *dev)
 		return NULL;
 	entries = entry;
 	entry = &entries[nr_entries++];
-	*entry = (struct entry) { .dev = dev };
+	*entry = (struct entry){.dev = dev};
 	snprintf(entry->name, sizeof(entry->name), "%s", dev->name);
 	return entry;
 }
@@ -75,11 +75,11 @@ list_add(struct vdpa_device *dev, void *arg)
 struct vdpa_device **
 vdpad_devices(size_t *nr_devices)
 {
-	struct list list = { 0 };
+	struct list list = {0};
 
 	if (vdpa_device_foreach(list_add, &list) != 0) {
 		free(list.devices);
-		list = (struct list) { 0 };
+		list = (struct list){0};
 	}
 	*nr_devices = list.nr;
 	return list.devices;
@@ -92,11 +92,13 @@ vdpad_eal_devices_check(void)
 	const char *why = vdpa_error_text();
 
 	/* EAL goes on when a device of its list cannot be made; we do not. */
-	RTE_EAL_DEVARGS_FOREACH("vdev", devargs) {
-		if (strncmp(devargs->name, "vdpa_", 5) != 0 || vdpa_device_find(devargs->name) != NULL)
+	RTE_EAL_DEVARGS_FOREACH("vdev", devargs)
+	{
+		if (strncmp(devargs->name, "vdpa_", 5) != 0 ||
+			vdpa_device_find(devargs->name) != NULL)
 			continue;
 		return vdpa_error_set(-ENODEV, "--vdev %s: was not made: %s", devargs->name,
-				      why[0] != '\0' ? why : "no driver has a name that this begins with");
+			why[0] != '\0' ? why : "no driver has a name that this begins with");
 	}
 	return 0;
 }
@@ -111,13 +113,14 @@ bind_device(struct vdpa_device *dev, const char *driver_name, const char *args, 
 	int rc;
 
 	if (driver == NULL)
-		return vdpa_error_set(-EINVAL, "driver=%s: no such bus driver, expected vhost", driver_name);
+		return vdpa_error_set(
+			-EINVAL, "driver=%s: no such bus driver, expected vhost", driver_name);
 	entry = entry_get(dev);
 	if (entry == NULL)
 		return vdpa_error_set(-ENOMEM, "out of memory");
 	if (entry->driver != NULL)
 		return vdpa_error_set(-EBUSY, "%s: is bound already, to %s", dev->name,
-				      entry->path != NULL ? entry->path : entry->driver->name);
+			entry->path != NULL ? entry->path : entry->driver->name);
 	rc = driver->bind(dev, args);
 	if (rc != 0)
 		return rc;
@@ -135,7 +138,8 @@ vdpad_bind_socket(struct vdpa_device *dev, const char *path, bool client)
 	int rc;
 
 	if (strchr(path, ',') != NULL)
-		return vdpa_error_set(-EINVAL, "path=%s: a socket's path cannot have a comma", path);
+		return vdpa_error_set(
+			-EINVAL, "path=%s: a socket's path cannot have a comma", path);
 	if (asprintf(&args, "path=%s,client=%s", path, client ? "on" : "off") < 0)
 		return vdpa_error_set(-ENOMEM, "out of memory");
 	rc = bind_device(dev, "vhost", args, path);
@@ -167,8 +171,10 @@ vdpad_iface_apply(const char *prefix, bool client)
 	}
 	free(devices);
 	if (nr_devices == 0)
-		rc = vdpa_error_set(-ENODEV, "--iface %s: there is no device: give EAL one, such as "
-				    "--vdev vdpa_sw_net0,backend=loopback", prefix);
+		rc = vdpa_error_set(-ENODEV,
+			"--iface %s: there is no device: give EAL one, such as "
+			"--vdev vdpa_sw_net0,backend=loopback",
+			prefix);
 	return rc;
 }
 
@@ -192,7 +198,8 @@ make_device(const struct vdpad_device_config *config)
 
 	if (mgmtdev == NULL) {
 		vdpa_mgmtdev_foreach(list_mgmtdev, names);
-		return vdpa_error_set(-EINVAL, "mgmtdev=%s: expected one of %s", config->mgmtdev, names);
+		return vdpa_error_set(
+			-EINVAL, "mgmtdev=%s: expected one of %s", config->mgmtdev, names);
 	}
 	return mgmtdev->dev_add(mgmtdev, config->name, config->args);
 }
@@ -208,7 +215,8 @@ vdpad_config_apply(const struct vdpad_config *config, const char *path)
 		device = &config->devices[i];
 		rc = make_device(device);
 		if (rc != 0) {
-			fprintf(stderr, "%s: device %s: %s\n", path, device->name, vdpa_error_text());
+			fprintf(stderr, "%s: device %s: %s\n", path, device->name,
+				vdpa_error_text());
 			return rc;
 		}
 	}
@@ -216,9 +224,11 @@ vdpad_config_apply(const struct vdpad_config *config, const char *path)
 		device = &config->devices[i];
 		if (device->driver == NULL)
 			continue;
-		rc = bind_device(vdpa_device_find(device->name), device->driver, device->bind_args, device->path);
+		rc = bind_device(vdpa_device_find(device->name), device->driver, device->bind_args,
+			device->path);
 		if (rc != 0) {
-			fprintf(stderr, "%s: device %s: bind: %s\n", path, device->name, vdpa_error_text());
+			fprintf(stderr, "%s: device %s: bind: %s\n", path, device->name,
+				vdpa_error_text());
 			return rc;
 		}
 	}
@@ -246,10 +256,12 @@ vdpad_unbind(const char *what)
 	size_t i;
 
 	for (i = 0; i < nr_entries; i++)
-		if (entries[i].driver != NULL && (strcmp(entries[i].name, what) == 0 ||
-		    (entries[i].path != NULL && strcmp(entries[i].path, what) == 0)))
+		if (entries[i].driver != NULL &&
+			(strcmp(entries[i].name, what) == 0 ||
+				(entries[i].path != NULL && strcmp(entries[i].path, what) == 0)))
 			return unbind_entry(&entries[i]);
-	return vdpa_error_set(-ENOENT, "%s: no device and no socket that is bound has this name", what);
+	return vdpa_error_set(
+		-ENOENT, "%s: no device and no socket that is bound has this name", what);
 }
 
 size_t
@@ -271,7 +283,8 @@ vdpad_binding_word(size_t word)
 		if (entries[i].driver == NULL)
 			continue;
 		if (nr++ == word / 2)
-			return word % 2 == 1 && entries[i].path != NULL ? entries[i].path : entries[i].name;
+			return word % 2 == 1 && entries[i].path != NULL ? entries[i].path
+									: entries[i].name;
 	}
 	return NULL;
 }
@@ -282,7 +295,8 @@ on_hung(const char *device, void *arg)
 	struct entry *entry = entry_find(device);
 
 	RTE_SET_USED(arg);
-	VDPAD_LOG(ERR, "%s: hangs and was fenced: it touches no memory of its front end any more", device);
+	VDPAD_LOG(ERR, "%s: hangs and was fenced: it touches no memory of its front end any more",
+		device);
 	if (entry != NULL)
 		entry->hung = true;
 }
@@ -297,7 +311,7 @@ close_binding(struct entry *entry)
 			VDPAD_LOG(ERR, "%s: %s", entry->name, vdpa_error_text());
 		return;
 	}
-	/* Whoever waits for a device that hangs, hangs. Its thread and memory go with the process. */
+	/* Whoever waits for a device that hangs, hangs. Its thread ends with the process. */
 	if (entry->path != NULL && entry->listens)
 		unlink(entry->path);
 }
@@ -317,7 +331,8 @@ delete_devices(void)
 		entry = entry_find(devices[i - 1]->name);
 		if (devices[i - 1]->mgmtdev == NULL || (entry != NULL && entry->hung))
 			continue;
-		rc = devices[i - 1]->mgmtdev->dev_del(devices[i - 1]->mgmtdev, devices[i - 1], true);
+		rc = devices[i - 1]->mgmtdev->dev_del(
+			devices[i - 1]->mgmtdev, devices[i - 1], true);
 		if (rc != 0)
 			VDPAD_LOG(ERR, "%s", vdpa_error_text());
 		nr_hung += rc == -EBUSY;

@@ -63,10 +63,9 @@ word_get(cmdline_parse_token_hdr_t *token, int i, char *out, unsigned int size)
 	const struct token_word *self = (const struct token_word *)token;
 	const char *word = self->word(i);
 
-	if (word == NULL || strlen(word) >= size)
+	if (word == NULL)
 		return -1;
-	strcpy(out, word);
-	return 0;
+	return snprintf(out, size, "%s", word) < (int)size ? 0 : -1;
 }
 
 static int
@@ -91,25 +90,36 @@ device_word(size_t i)
 	size_t nr_devices;
 
 	devices = vdpad_devices(&nr_devices);
-	name = i < nr_devices ? devices[i]->name : NULL;	/* lives as long as the device */
+	name = i < nr_devices ? devices[i]->name : NULL; /* lives as long as the device */
 	free(devices);
 	return name;
 }
 
-#define WORD(field, from, what) { \
-	.hdr = { .ops = &word_ops, .offset = offsetof(struct words, field) }, .word = from, .help = what }
+#define WORD(field, from, what)                                                                   \
+	{                                                                                         \
+		.hdr = {.ops = &word_ops, .offset = offsetof(struct words, field)}, .word = from, \
+		.help = what                                                                      \
+	}
 
 static struct token_word device_first = WORD(first, device_word, "name of a device");
 static struct token_word device_second = WORD(second, device_word, "name of a device");
-static struct token_word bound_first = WORD(first, vdpad_binding_word, "name of a device, or a socket's path");
+static struct token_word bound_first = WORD(
+	first, vdpad_binding_word, "name of a device, or a socket's path");
 
-static cmdline_parse_token_string_t help_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "help");
-static cmdline_parse_token_string_t list_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "list");
-static cmdline_parse_token_string_t create_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "create");
-static cmdline_parse_token_string_t delete_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "delete");
-static cmdline_parse_token_string_t stats_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "stats");
-static cmdline_parse_token_string_t quit_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "quit");
-static cmdline_parse_token_string_t socket_first = TOKEN_STRING_INITIALIZER(struct words, first, NULL);
+static cmdline_parse_token_string_t help_verb = TOKEN_STRING_INITIALIZER(
+	struct words, verb, "help");
+static cmdline_parse_token_string_t list_verb = TOKEN_STRING_INITIALIZER(
+	struct words, verb, "list");
+static cmdline_parse_token_string_t create_verb = TOKEN_STRING_INITIALIZER(
+	struct words, verb, "create");
+static cmdline_parse_token_string_t delete_verb = TOKEN_STRING_INITIALIZER(
+	struct words, verb, "delete");
+static cmdline_parse_token_string_t stats_verb = TOKEN_STRING_INITIALIZER(
+	struct words, verb, "stats");
+static cmdline_parse_token_string_t quit_verb = TOKEN_STRING_INITIALIZER(
+	struct words, verb, "quit");
+static cmdline_parse_token_string_t socket_first = TOKEN_STRING_INITIALIZER(
+	struct words, first, NULL);
 
 /* ---- commands ---- */
 
@@ -120,13 +130,13 @@ do_help(void *parsed, struct cmdline *cl, void *arg)
 	(void)arg;
 	cmdline_printf(cl,
 		"help                      this text\n"
-		"list                      devices: parent, front end, agreed features, state, last error\n"
+		"list                      devices: parent, front end, features, state, error\n"
 		"create <socket> <device>  %s\n"
-		"delete <device|socket>    undo that; a front end that is connected loses its connection\n"
+		"delete <device|socket>    undo that; a front end loses its connection\n"
 		"stats [device]            frames, bytes and drops of each queue\n"
 		"quit                      stop all devices and leave\n",
-		connects ? "connect a device to a socket that its front end listens on" :
-		"let front ends connect to a device at a socket");
+		connects ? "connect a device to a socket that its front end listens on"
+			 : "let front ends connect to a device at a socket");
 }
 
 static void
@@ -143,7 +153,8 @@ find_device(struct cmdline *cl, const char *name)
 	struct vdpa_device *dev = vdpa_device_find(name);
 
 	if (dev == NULL)
-		cmdline_printf(cl, "error: %s: no such device; `list` shows those there are\n", name);
+		cmdline_printf(
+			cl, "error: %s: no such device; `list` shows those there are\n", name);
 	return dev;
 }
 
@@ -205,33 +216,25 @@ do_quit(void *parsed, struct cmdline *cl, void *arg)
 #define TOKEN(token) ((void *)&(token))
 
 static cmdline_parse_inst_t help_inst = {
-	.f = do_help, .help_str = "help: commands", .tokens = { TOKEN(help_verb), NULL }
-};
+	.f = do_help, .help_str = "help: commands", .tokens = {TOKEN(help_verb), NULL}};
 static cmdline_parse_inst_t list_inst = {
-	.f = do_list, .help_str = "list: devices", .tokens = { TOKEN(list_verb), NULL }
-};
-static cmdline_parse_inst_t create_inst = {
-	.f = do_create, .help_str = "create <socket> <device>",
-	.tokens = { TOKEN(create_verb), TOKEN(socket_first), TOKEN(device_second), NULL }
-};
-static cmdline_parse_inst_t delete_inst = {
-	.f = do_delete, .help_str = "delete <device|socket>",
-	.tokens = { TOKEN(delete_verb), TOKEN(bound_first), NULL }
-};
+	.f = do_list, .help_str = "list: devices", .tokens = {TOKEN(list_verb), NULL}};
+static cmdline_parse_inst_t create_inst = {.f = do_create,
+	.help_str = "create <socket> <device>",
+	.tokens = {TOKEN(create_verb), TOKEN(socket_first), TOKEN(device_second), NULL}};
+static cmdline_parse_inst_t delete_inst = {.f = do_delete,
+	.help_str = "delete <device|socket>",
+	.tokens = {TOKEN(delete_verb), TOKEN(bound_first), NULL}};
 static cmdline_parse_inst_t stats_inst = {
-	.f = do_stats, .help_str = "stats: all devices", .tokens = { TOKEN(stats_verb), NULL }
-};
-static cmdline_parse_inst_t stats_device_inst = {
-	.f = do_stats_device, .help_str = "stats <device>",
-	.tokens = { TOKEN(stats_verb), TOKEN(device_first), NULL }
-};
+	.f = do_stats, .help_str = "stats: all devices", .tokens = {TOKEN(stats_verb), NULL}};
+static cmdline_parse_inst_t stats_device_inst = {.f = do_stats_device,
+	.help_str = "stats <device>",
+	.tokens = {TOKEN(stats_verb), TOKEN(device_first), NULL}};
 static cmdline_parse_inst_t quit_inst = {
-	.f = do_quit, .help_str = "quit: stop and leave", .tokens = { TOKEN(quit_verb), NULL }
-};
+	.f = do_quit, .help_str = "quit: stop and leave", .tokens = {TOKEN(quit_verb), NULL}};
 
-static cmdline_parse_ctx_t commands[] = {
-	&help_inst, &list_inst, &create_inst, &delete_inst, &stats_inst, &stats_device_inst, &quit_inst, NULL
-};
+static cmdline_parse_ctx_t commands[] = {&help_inst, &list_inst, &create_inst, &delete_inst,
+	&stats_inst, &stats_device_inst, &quit_inst, NULL};
 
 cmdline_parse_ctx_t *
 vdpad_commands(bool client)

@@ -16,12 +16,11 @@
 struct place {
 	const char *path;
 	size_t index;
-	const char *name;		/* the device's, once it is known */
-	const char *part;		/* "" or "bind: " */
+	const char *name; /* the device's, once it is known */
+	const char *part; /* "" or "bind: " */
 };
 
-static int __rte_format_printf(2, 3)
-complain(const struct place *place, const char *format, ...)
+static int __rte_format_printf(2, 3) complain(const struct place *place, const char *format, ...)
 {
 	va_list ap;
 
@@ -65,7 +64,8 @@ append(const struct place *place, char **args, const char *key, const json_t *va
 	if (strchr(text, ',') != NULL)
 		return complain(place, "%s=%s: a value with a comma is not possible", key, text);
 	if (strcmp(key, "mode") == 0 && !json_is_string(value))
-		return complain(place, "%s=%s: expected an octal string such as \"0660\"", key, text);
+		return complain(
+			place, "%s=%s: expected an octal string such as \"0660\"", key, text);
 	if (asprintf(&longer, "%s%s%s=%s", *args, (*args)[0] != '\0' ? "," : "", key, text) < 0)
 		return complain(place, "out of memory");
 	free(*args);
@@ -75,7 +75,7 @@ append(const struct place *place, char **args, const char *key, const json_t *va
 
 /* Join all members of an object but those named in `not`. */
 static int
-join(const struct place *place, json_t *object, const char *const *not, char **args)
+join(const struct place *place, json_t *object, const char *const * not, char **args)
 {
 	const char *key;
 	json_t *value;
@@ -84,10 +84,11 @@ join(const struct place *place, json_t *object, const char *const *not, char **a
 	*args = strdup("");
 	if (*args == NULL)
 		return complain(place, "out of memory");
-	json_object_foreach(object, key, value) {
-		for (i = 0; not[i] != NULL && strcmp(key, not[i]) != 0; i++)
+	json_object_foreach(object, key, value)
+	{
+		for (i = 0; not [i] != NULL && strcmp(key, not [i]) != 0; i++)
 			;
-		if (not[i] != NULL)
+		if (not [i] != NULL)
 			continue;
 		rc = append(place, args, key, value);
 		if (rc != 0)
@@ -112,12 +113,13 @@ get_string(const struct place *place, json_t *object, const char *key, const cha
 static int
 load_bind(struct place *place, json_t *bind, struct vdpad_device_config *device)
 {
-	static const char *const not[] = { "driver", NULL };
+	static const char *const not [] = {"driver", NULL};
 	int rc;
 
 	if (!json_is_object(bind))
-		return complain(place, "bind: expected an object such as "
-				"{\"driver\": \"vhost\", \"path\": \"/run/v0.sock\"}");
+		return complain(place,
+			"bind: expected an object such as "
+			"{\"driver\": \"vhost\", \"path\": \"/run/v0.sock\"}");
 	place->part = "bind: ";
 	rc = get_string(place, bind, "driver", &device->driver);
 	device->path = json_string_value(json_object_get(bind, "path"));
@@ -127,7 +129,7 @@ load_bind(struct place *place, json_t *bind, struct vdpad_device_config *device)
 static int
 load_device(struct place *place, json_t *object, struct vdpad_device_config *device)
 {
-	static const char *const not[] = { "name", "mgmtdev", "bind", NULL };
+	static const char *const not [] = {"name", "mgmtdev", "bind", NULL};
 	json_t *bind;
 	int rc;
 
@@ -156,7 +158,8 @@ check_top(const char *path, json_t *top)
 		fprintf(stderr, "%s: expected {\"devices\": [...]}\n", path);
 		return -EINVAL;
 	}
-	json_object_foreach(top, key, value) {
+	json_object_foreach(top, key, value)
+	{
 		if (strcmp(key, "devices") != 0) {
 			fprintf(stderr, "%s: %s: unknown key, expected devices\n", path, key);
 			return -EINVAL;
@@ -177,7 +180,8 @@ check_names(const char *path, const struct vdpad_config *config)
 	for (i = 0; i < config->nr_devices; i++)
 		for (j = 0; j < i; j++)
 			if (strcmp(config->devices[i].name, config->devices[j].name) == 0) {
-				fprintf(stderr, "%s: devices[%zu]: name=%s: devices[%zu] has it already\n",
+				fprintf(stderr,
+					"%s: devices[%zu]: name=%s: devices[%zu] has it already\n",
 					path, i, config->devices[i].name, j);
 				return -EINVAL;
 			}
@@ -196,8 +200,9 @@ load_devices(const char *path, struct vdpad_config *config)
 		fprintf(stderr, "%s: out of memory\n", path);
 		return -ENOMEM;
 	}
-	json_array_foreach(array, i, object) {
-		struct place place = { .path = path, .index = i, .part = "" };
+	json_array_foreach(array, i, object)
+	{
+		struct place place = {.path = path, .index = i, .part = ""};
 
 		config->nr_devices++;
 		rc = load_device(&place, object, &config->devices[i]);
@@ -220,7 +225,8 @@ vdpad_config_load(const char *path, struct vdpad_config *config)
 		return -EINVAL;
 	}
 	if (config->json == NULL) {
-		fprintf(stderr, "%s: line %d, column %d: %s\n", path, error.line, error.column, error.text);
+		fprintf(stderr, "%s: line %d, column %d: %s\n", path, error.line, error.column,
+			error.text);
 		return -EINVAL;
 	}
 	rc = check_top(path, config->json);

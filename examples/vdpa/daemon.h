@@ -14,7 +14,8 @@
  *   prompt.c    --interactive: input          commands.c  --interactive: what is understood
  *   show.c      --interactive: answers
  *
- * All of it runs on the main thread, which is the class's management thread, but for the listener of events.c.
+ * All of it runs on the main thread, which is the class's management thread, but for the listener
+ * of events.c.
  */
 
 #include <stdbool.h>
@@ -82,7 +83,10 @@ void vdpad_config_free(struct vdpad_config *config);
  */
 /** Whether every vDPA device that EAL was asked for is there. */
 int vdpad_eal_devices_check(void);
-/** Make and bind what a configuration says; told on stderr, what was made so far is undone by vdpad_bindings_close(). */
+/**
+ * Make and bind what a configuration says. Errors are told on stderr; what was made until then is
+ * undone by vdpad_bindings_close().
+ */
 int vdpad_config_apply(const struct vdpad_config *config, const char *path);
 /** Bind each device that has no binding yet, in order of creation, to PREFIX0, PREFIX1, ... */
 int vdpad_iface_apply(const char *prefix, bool client);
@@ -107,7 +111,8 @@ struct vdpa_device **vdpad_devices(size_t *nr_devices);
  * @{
  */
 extern int vdpad_logtype;
-#define VDPAD_LOG(level, fmt, ...) rte_log(RTE_LOG_##level, vdpad_logtype, "dpdk-vdpa: " fmt "\n", ##__VA_ARGS__)
+#define VDPAD_LOG(level, fmt, ...) \
+	rte_log(RTE_LOG_##level, vdpad_logtype, "dpdk-vdpa: " fmt "\n", ##__VA_ARGS__)
 /** Log what happens to devices; lower librte_vhost's own log unless the user set its level. */
 void vdpad_events_start(int argc, char **argv);
 /** @} */
@@ -115,7 +120,10 @@ void vdpad_events_start(int argc, char **argv);
 /** @name Signals (signals.c)
  * @{
  */
-/** Take SIGINT, SIGTERM and SIGHUP: the first one makes the descriptor readable, the second ends the process at once. */
+/**
+ * Take SIGINT, SIGTERM and SIGHUP: the first one makes the descriptor readable, the second ends the
+ * process at once.
+ */
 int vdpad_signals_start(void);
 /** Descriptor to wait for. */
 int vdpad_stop_fd(void);
@@ -127,7 +135,7 @@ bool vdpad_stopping(void);
 /** @name Prompt (prompt.c)
  * @{
  */
-/** Prepare standard input: a terminal gets editing, history and completion, anything else plain lines. */
+/** Prepare standard input: a terminal gets editing, history, completion; all else plain lines. */
 int vdpad_prompt_open(bool client);
 /** Take what standard input has. @return false: it has ended. */
 bool vdpad_prompt_read(void);

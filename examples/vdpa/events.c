@@ -13,7 +13,7 @@
 RTE_LOG_REGISTER(vdpad_logtype, vdpa.daemon, INFO);
 
 /* A front end can cause events at will: a device may log so many in a row, then one each second. */
-#define BURST 10
+#define BURST      10
 #define NR_BUCKETS 256
 
 struct bucket {
@@ -89,8 +89,9 @@ on_event(enum vdpa_event_type type, const char *device, const char *text, void *
 	if (!rte_log_can_log(vdpad_logtype, level) || !allowed(device, type, &left_out))
 		return;
 	if (left_out > 0)
-		rte_log(level, vdpad_logtype, "dpdk-vdpa: %s: %" PRIu64 " lines like the next were left out\n",
-			device, left_out);
+		rte_log(level, vdpad_logtype,
+			"dpdk-vdpa: %s: %" PRIu64 " lines like the next were left out\n", device,
+			left_out);
 	rte_log(level, vdpad_logtype, "dpdk-vdpa: %s: %s\n", device, text);
 }
 
@@ -100,8 +101,9 @@ vhost_log_wanted(int argc, char **argv)
 	int i;
 
 	for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
-		if (strstr(argv[i], "vhost") != NULL && (strstr(argv[i], "log-level") != NULL ||
-							 strcmp(argv[i - 1], "--log-level") == 0))
+		if (strstr(argv[i], "vhost") != NULL &&
+			(strstr(argv[i], "log-level") != NULL ||
+				strcmp(argv[i - 1], "--log-level") == 0))
 			return true;
 	return false;
 }

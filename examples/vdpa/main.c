@@ -24,7 +24,8 @@ set_up(const struct vdpad_options *options, const struct vdpad_config *config)
 	}
 	rc = vdpa_workers_configure(options->workers, options->idle);
 	if (rc != 0) {
-		fprintf(stderr, "--workers %s: %s\n", options->workers != NULL ? options->workers : "(default)",
+		fprintf(stderr, "--workers %s: %s\n",
+			options->workers != NULL ? options->workers : "(default)",
 			vdpa_error_text());
 		return rc;
 	}
@@ -41,8 +42,8 @@ static void
 serve(bool interactive)
 {
 	struct pollfd fds[] = {
-		{ .fd = vdpad_stop_fd(), .events = POLLIN },
-		{ .fd = STDIN_FILENO, .events = POLLIN },
+		{.fd = vdpad_stop_fd(), .events = POLLIN},
+		{.fd = STDIN_FILENO, .events = POLLIN},
 	};
 
 	while (!vdpad_stopping()) {
@@ -79,7 +80,7 @@ int
 main(int argc, char **argv)
 {
 	struct vdpad_options options;
-	struct vdpad_config config = { 0 };
+	struct vdpad_config config = {0};
 	int rc;
 
 	rc = vdpad_options_parse(argc, argv, &options);

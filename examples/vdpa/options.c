@@ -11,18 +11,27 @@
 #include "daemon.h"
 #include "vdpad_version.h"
 
-enum { OPT_CONFIG = 256, OPT_IFACE, OPT_CLIENT, OPT_INTERACTIVE, OPT_WORKERS, OPT_IDLE, OPT_VERSION, OPT_HELP };
+enum {
+	OPT_CONFIG = 256,
+	OPT_IFACE,
+	OPT_CLIENT,
+	OPT_INTERACTIVE,
+	OPT_WORKERS,
+	OPT_IDLE,
+	OPT_VERSION,
+	OPT_HELP,
+};
 
 static const struct option long_options[] = {
-	{ "config", required_argument, NULL, OPT_CONFIG },
-	{ "iface", required_argument, NULL, OPT_IFACE },
-	{ "client", no_argument, NULL, OPT_CLIENT },
-	{ "interactive", no_argument, NULL, OPT_INTERACTIVE },
-	{ "workers", required_argument, NULL, OPT_WORKERS },
-	{ "worker-idle", required_argument, NULL, OPT_IDLE },
-	{ "version", no_argument, NULL, OPT_VERSION },
-	{ "help", no_argument, NULL, OPT_HELP },
-	{ NULL, 0, NULL, 0 },
+	{"config", required_argument, NULL, OPT_CONFIG},
+	{"iface", required_argument, NULL, OPT_IFACE},
+	{"client", no_argument, NULL, OPT_CLIENT},
+	{"interactive", no_argument, NULL, OPT_INTERACTIVE},
+	{"workers", required_argument, NULL, OPT_WORKERS},
+	{"worker-idle", required_argument, NULL, OPT_IDLE},
+	{"version", no_argument, NULL, OPT_VERSION},
+	{"help", no_argument, NULL, OPT_HELP},
+	{NULL, 0, NULL, 0},
 };
 
 static const char *const idle_names[] = {
@@ -39,54 +48,62 @@ print_mgmtdev(struct vdpa_mgmtdev *mgmtdev, void *arg)
 	return 0;
 }
 
-static void
-usage(FILE *out)
-{
-	fputs(
+/* clang-format off */
+static const char usage_before_keys[] =
 "Usage: dpdk-vdpa [EAL options] -- [options]\n"
 "\n"
-"Serves vDPA devices to virtual machines, containers and virtio-user over vhost-user sockets.\n"
+"Serves vDPA devices to virtual machines, containers and virtio-user over vhost-user\n"
+"sockets.\n"
 "\n"
-"  --config FILE        make and bind the devices that a JSON file describes\n"
-"  --iface PREFIX       bind the devices of EAL's --vdev and -a, in their order, to the sockets PREFIX0,\n"
-"                       PREFIX1, ...\n"
-"  --client             connect to sockets that the front ends listen on (--iface and `create`)\n"
-"  --interactive        commands from standard input; `help` lists them; end of input stops\n"
-"  --workers CPULIST    a datapath thread on each of these CPUs, as 2-3,8 (default: one, on the CPUs of\n"
-"                       EAL's main lcore)\n"
-"  --worker-idle WAY    how they wait for work: poll, sleep or adaptive (default adaptive)\n"
-"  --version            versions of this program and of DPDK\n"
-"  --help               this text; EAL's options are told by an EAL option: dpdk-vdpa -h\n"
+"  --config FILE      make and bind the devices that a JSON file describes\n"
+"  --iface PREFIX     bind the devices of EAL's --vdev and -a, in their order, to the\n"
+"                     sockets PREFIX0, PREFIX1, ...\n"
+"  --client           connect to sockets that the front ends listen on (--iface and `create`)\n"
+"  --interactive      commands from standard input, `help` lists them; end of input stops\n"
+"  --workers CPULIST  a datapath thread on each of these CPUs, as 2-3,8 (default: one, on the\n"
+"                     CPUs of EAL's main lcore)\n"
+"  --worker-idle WAY  how they wait for work: poll, sleep or adaptive (default adaptive)\n"
+"  --version          versions of this program and of DPDK\n"
+"  --help             this text; EAL's options are told by an EAL option: dpdk-vdpa -h\n"
 "\n"
 "Configuration file:\n"
-"  { \"devices\": [ { \"name\": \"v0\", \"mgmtdev\": \"sw_net\", \"backend\": \"loopback\", \"max_vqp\": 2,\n"
+"  { \"devices\": [\n"
+"    { \"name\": \"v0\", \"mgmtdev\": \"sw_net\", \"backend\": \"loopback\", \"max_vqp\": 2,\n"
 "      \"bind\": { \"driver\": \"vhost\", \"path\": \"/run/v0.sock\", \"client\": false,\n"
 "                \"mode\": \"0660\", \"group\": \"kvm\" } } ] }\n"
 "\n"
-"Keys of each kind of device, here and in --vdev:\n", out);
-	vdpa_mgmtdev_foreach(print_mgmtdev, out);
-	fputs(
+"Keys of each kind of device, here and in --vdev:\n";
+
+static const char usage_after_keys[] =
 "\n"
-"SIGTERM, SIGINT and SIGHUP stop it: all devices at once, those that hang are fenced and named. A second\n"
-"signal ends it without waiting.\n"
+"SIGTERM, SIGINT and SIGHUP stop it: all devices at once, those that hang are fenced and\n"
+"named. A second signal ends it without waiting.\n"
 "\n"
-"Exit code: 0 stopped; 1 could not start, nothing is left behind; 2 wrong option; 3 stopped, but a device\n"
-"had to be fenced.\n"
+"Exit code: 0 stopped; 1 could not start, nothing is left behind; 2 wrong option; 3 stopped,\n"
+"but a device had to be fenced.\n"
 "\n"
 "Example, no hugepages:\n"
-"  dpdk-vdpa --no-huge --no-pci --vdev vdpa_sw_net0,backend=loopback -- --iface /run/vdpa\n", out);
+"  dpdk-vdpa --no-huge --no-pci --vdev vdpa_sw_net0,backend=loopback -- --iface /run/vdpa\n";
+/* clang-format on */
+
+static void
+usage(FILE *out)
+{
+	fputs(usage_before_keys, out);
+	vdpa_mgmtdev_foreach(print_mgmtdev, out);
+	fputs(usage_after_keys, out);
 }
 
 static int
 check(const struct vdpad_options *options)
 {
 	if (options->config == NULL && options->iface == NULL && !options->interactive) {
-		fputs("nothing to serve: give --config, --iface or --interactive (see --help)\n", stderr);
+		fputs("nothing to serve: give --config, --iface or --interactive\n", stderr);
 		return -EINVAL;
 	}
 	if (options->client && options->iface == NULL && !options->interactive) {
-		fputs("--client: goes with --iface or --interactive; in a file, write \"client\": true\n",
-		      stderr);
+		fputs("--client: goes with --iface or --interactive; in a file: \"client\": true\n",
+			stderr);
 		return -EINVAL;
 	}
 	if (options->iface != NULL && options->iface[0] == '\0') {
@@ -131,7 +148,7 @@ parse_one(int opt, const char *value, struct vdpad_options *options)
 		usage(stdout);
 		return 1;
 	}
-	return -EINVAL;		/* getopt has told */
+	return -EINVAL; /* getopt has told */
 }
 
 static int

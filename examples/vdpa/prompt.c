@@ -12,11 +12,11 @@
 #include "commands.h"
 #include "daemon.h"
 
-#define LINE_BYTES_MAX 512	/* as librte_cmdline's own lines */
+#define LINE_BYTES_MAX 512 /* as librte_cmdline's own lines */
 
 static struct cmdline *cl;
 static struct termios before;
-static atomic_bool changed;		/* the terminal's settings are not those of `before` */
+static atomic_bool changed; /* the terminal's settings are not those of `before` */
 
 /* What came of a line that has not ended yet; standard input is no terminal. */
 static char line[LINE_BYTES_MAX];

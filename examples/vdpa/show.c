@@ -44,18 +44,21 @@ show_device(const struct cmdline *cl, const struct vdpa_device_status *status)
 	const char *type = vdpa_type_name(status->virtio_id);
 
 	cmdline_printf(cl, "%s\n", status->name);
-	cmdline_printf(cl, "  parent     %s, %s, %u virtqueues", status->mgmtdev[0] != '\0' ? status->mgmtdev :
-		       "unknown", type != NULL ? type : "unknown", status->nr_vqs);
+	cmdline_printf(cl, "  parent     %s, %s, %u virtqueues",
+		status->mgmtdev[0] != '\0' ? status->mgmtdev : "unknown",
+		type != NULL ? type : "unknown", status->nr_vqs);
 	if (status->nr_pairs > 0)
 		cmdline_printf(cl, ", %u queue pairs", status->nr_pairs);
-	cmdline_printf(cl, "\n  front end  %s, %s\n", status->bound[0] != '\0' ? status->bound : "not bound",
-		       status->attached ? "connected" : "not connected");
+	cmdline_printf(cl, "\n  front end  %s, %s\n",
+		status->bound[0] != '\0' ? status->bound : "not bound",
+		status->attached ? "connected" : "not connected");
 	if (status->attached)
 		cmdline_printf(cl, "  peer       %s\n", status->peer);
 	show_features(cl, status);
-	cmdline_printf(cl, "  state      %s, %u virtqueues running, health %s\n", state_name(status),
-		       status->nr_vqs_running, vdpa_health_name(status->health));
-	cmdline_printf(cl, "  last error %s\n", status->last_error[0] != '\0' ? status->last_error : "none");
+	cmdline_printf(cl, "  state      %s, %u virtqueues running, health %s\n",
+		state_name(status), status->nr_vqs_running, vdpa_health_name(status->health));
+	cmdline_printf(cl, "  last error %s\n",
+		status->last_error[0] != '\0' ? status->last_error : "none");
 }
 
 void
@@ -103,7 +106,7 @@ show_device_stats(const struct cmdline *cl, struct vdpa_device *dev)
 	for (index = 0; index < status.nr_vqs; index++) {
 		nr = vdpa_device_vq_stats(dev, index, values);
 		if (nr < 0)
-			continue;	/* the control virtqueue is the class's */
+			continue; /* the control virtqueue is the class's */
 		show_queue_name(cl, &status, index);
 		for (i = 0; i < nr; i++)
 			cmdline_printf(cl, " %s %" PRIu64, names[i], values[i]);

@@ -12,7 +12,7 @@
 
 #include "daemon.h"
 
-static int pipe_fds[2] = { -1, -1 };
+static int pipe_fds[2] = {-1, -1};
 static atomic_uint nr_signals;
 static atomic_bool stopping;
 
@@ -43,8 +43,8 @@ on_signal(int number)
 int
 vdpad_signals_start(void)
 {
-	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
-	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
 	unsigned int i;
 
 	if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) != 0)

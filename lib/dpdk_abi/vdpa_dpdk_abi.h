@@ -148,6 +148,9 @@ void rte_vdev_unregister(struct rte_vdev_driver *driver);
 int vdpa_dpdk_check(unsigned int year, unsigned int month);
 #pragma GCC visibility pop
 
+/** vdpa_dpdk_check() for the file that is compiled. */
+#define VDPA_DPDK_CHECK() vdpa_dpdk_check(RTE_VER_YEAR, RTE_VER_MONTH)
+
 /** Name of a vdev device. */
 static inline const char *
 vdpa_vdev_name(const struct rte_vdev_device *dev)
@@ -197,7 +200,7 @@ vdpa_vdev_args(const struct rte_vdev_device *dev)
 #define VDPA_REGISTER_VDEV(nm, drv) \
 	RTE_INIT(vdpa_vdev_init_ ## nm) \
 	{ \
-		if (vdpa_dpdk_check(RTE_VER_YEAR, RTE_VER_MONTH) < 0) \
+		if (VDPA_DPDK_CHECK() < 0) \
 			return; \
 		(drv).driver.name = RTE_STR(nm); \
 		rte_vdev_register(&(drv)); \

@@ -13,9 +13,10 @@ slot_of(const struct relay_side *side, uint16_t slot)
 
 /* A chain from the guest's position to the shadow's. The first flags are kept back by the caller. */
 static enum vring_error
-mirror_chain(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint16_t *slots, uint16_t *kept_flags)
+mirror_chain(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint16_t *slots,
+	uint16_t *kept_flags)
 {
-	struct relay_buffer buffer = { .first_slot = vq->shadow.avail };
+	struct relay_buffer buffer = {.first_slot = vq->shadow.avail};
 	uint16_t from = vq->guest.avail, to = vq->shadow.avail, flags = first_flags;
 	bool to_wrap = vq->shadow.avail_wrap, unused;
 
@@ -32,7 +33,8 @@ mirror_chain(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint1
 		error = vdpa_relay_take_desc(vq, &buffer, &desc);
 		if (error != VRING_ERR_NONE)
 			return error;
-		flags = (flags & ~(VRING_PACKED_AVAIL | VRING_PACKED_USED)) | vring_avail_flags(to_wrap);
+		flags = (flags & ~(VRING_PACKED_AVAIL | VRING_PACKED_USED)) |
+			vring_avail_flags(to_wrap);
 		target->addr = htole64(addr);
 		target->len = htole32(desc.len);
 		target->id = htole16(desc.next_or_id);
@@ -81,7 +83,8 @@ vdpa_relay_packed_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 		if (done == 0)
 			held_flags = kept_flags;
 		else
-			vring_store16_release(&slot_of(&vq->shadow, vq->shadow.avail)->flags, kept_flags);
+			vring_store16_release(
+				&slot_of(&vq->shadow, vq->shadow.avail)->flags, kept_flags);
 		if (vq->in_order)
 			vdpa_relay_order_add(vq, id);
 		vq->in_flight++;
@@ -107,7 +110,7 @@ vdpa_relay_packed_kick(struct vdpa_relay_vq *vq)
 		return false;
 	vring_fence();
 	return vring_event_wanted(side->areas.device, vq->event_idx,
-				  vring_position(side->avail, side->avail_wrap), nr, vq->size);
+		vring_position(side->avail, side->avail_wrap), nr, vq->size);
 }
 
 #define EVENT_REPORTS 2
@@ -130,9 +133,9 @@ vdpa_relay_packed_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_rel
 
 		if (batch->left == 0) {
 			if (vq->in_flight == 0 || !vring_is_used(flags, shadow->used_wrap) ||
-			    !vdpa_relay_batch_begin(vq, vring_load16(&from->id),
-						    le32toh(__atomic_load_n(&from->len, __ATOMIC_RELAXED)),
-						    flags & VRING_DESC_F_WRITE))
+				!vdpa_relay_batch_begin(vq, vring_load16(&from->id),
+					le32toh(__atomic_load_n(&from->len, __ATOMIC_RELAXED)),
+					flags & VRING_DESC_F_WRITE))
 				break;
 		}
 		if (!vdpa_relay_batch_complete(vq, written))
@@ -172,18 +175,21 @@ vdpa_relay_packed_signal(struct vdpa_relay_vq *vq)
 	if (nr == 0)
 		return false;
 	vring_fence();
-	return vring_event_wanted(side->areas.driver, vq->event_idx, vring_position(side->used, side->used_wrap), nr,
-				  vq->size);
+	return vring_event_wanted(side->areas.driver, vq->event_idx,
+		vring_position(side->used, side->used_wrap), nr, vq->size);
 }
 
 void
 vdpa_relay_packed_ask(struct vdpa_relay_vq *vq, bool ask)
 {
-	uint16_t how = !ask ? VRING_PACKED_EVENT_FLAG_DISABLE :
-		       vq->event_idx ? VRING_PACKED_EVENT_FLAG_DESC : VRING_PACKED_EVENT_FLAG_ENABLE;
+	uint16_t how = !ask     ? VRING_PACKED_EVENT_FLAG_DISABLE
+		: vq->event_idx ? VRING_PACKED_EVENT_FLAG_DESC
+				: VRING_PACKED_EVENT_FLAG_ENABLE;
 
-	vring_event_write(vq->guest.areas.device, vring_position(vq->guest.avail, vq->guest.avail_wrap), how);
-	vring_event_write(vq->shadow.areas.driver, vring_position(vq->shadow.used, vq->shadow.used_wrap), how);
+	vring_event_write(
+		vq->guest.areas.device, vring_position(vq->guest.avail, vq->guest.avail_wrap), how);
+	vring_event_write(vq->shadow.areas.driver,
+		vring_position(vq->shadow.used, vq->shadow.used_wrap), how);
 }
 
 bool
@@ -191,7 +197,9 @@ vdpa_relay_packed_pending(struct vdpa_relay_vq *vq)
 {
 	const struct relay_side *guest = &vq->guest, *shadow = &vq->shadow;
 
-	return vring_is_avail(vring_load16_acquire(&slot_of(guest, guest->avail)->flags), guest->avail_wrap) ||
-	       (vq->in_flight > 0 && vq->batch.left == 0 &&
-		vring_is_used(vring_load16_acquire(&slot_of(shadow, shadow->used)->flags), shadow->used_wrap));
+	return vring_is_avail(vring_load16_acquire(&slot_of(guest, guest->avail)->flags),
+		       guest->avail_wrap) ||
+		(vq->in_flight > 0 && vq->batch.left == 0 &&
+			vring_is_used(vring_load16_acquire(&slot_of(shadow, shadow->used)->flags),
+				shadow->used_wrap));
 }

@@ -15,69 +15,72 @@
 /* What is kept of a buffer in flight, by head (split) or buffer id (packed): small, as it is touched twice a buffer. */
 struct relay_buffer {
 	uint64_t writable_bytes;
-	uint64_t table_iova;		/* walk: an indirect table of this many descriptors */
+	uint64_t table_iova; /* walk: an indirect table of this many descriptors */
 	uint32_t table_nr;
-	uint16_t slots;			/* ring slots: of the chain (packed), 1 (split) */
-	uint16_t first_slot;		/* packed: of the chain in the shadow ring */
-	uint8_t nr_segs;		/* kept: all writable ones, unless walk */
+	uint16_t slots;      /* ring slots: of the chain (packed), 1 (split) */
+	uint16_t first_slot; /* packed: of the chain in the shadow ring */
+	uint8_t nr_segs;     /* kept: all writable ones, unless walk */
 	bool walk, in_flight;
 	struct vring_range segs[VDPA_RELAY_SEGS];
 };
 
-struct relay_side {			/* one of the two rings */
+struct relay_side { /* one of the two rings */
 	struct vring_areas areas;
-	uint16_t avail, used;		/* split: free-running, packed: slot */
+	uint16_t avail, used; /* split: free-running, packed: slot */
 	bool avail_wrap, used_wrap;
-	uint16_t told;			/* split: index at the last decision to notify */
-	uint32_t untold;		/* packed: slots since it */
+	uint16_t told;   /* split: index at the last decision to notify */
+	uint32_t untold; /* packed: slots since it */
 };
 
 /* What one used entry of the device stands for: one buffer, or in-order all up to one. It is handed back as a whole. */
 struct relay_batch {
-	uint32_t nr, left;		/* buffers; left: not yet completed, as there was no room to report */
+	uint32_t nr, left; /* buffers; left: not yet completed, as there was no room to report */
 	uint32_t len_bytes;
-	uint32_t slots;			/* of those completed */
+	uint32_t slots; /* of those completed */
 	uint16_t id, flags;
 };
 
 struct vdpa_relay_vq {
 	uint16_t size, nr_max;
 	bool packed, event_idx, indirect, in_order;
-	bool asked;			/* notifications were asked for */
-	bool first_signal;		/* nothing was signalled yet: a former user may have left something */
+	bool asked;        /* notifications were asked for */
+	bool first_signal; /* nothing was signalled yet: a former user may have left something */
 	bool device_broke;
 	uint8_t error;
 	const struct vring_mem *mem;
 	struct relay_side guest, shadow;
-	uint32_t in_flight;		/* buffers */
+	uint32_t in_flight; /* buffers */
 	uint32_t slots_in_flight;
-	uint32_t order_first, order_nr;	/* in-order: heads or ids as they were made available */
+	uint32_t order_first, order_nr; /* in-order: heads or ids as they were made available */
 	uint16_t *order;
 	struct relay_batch batch;
-	struct vring_config config;	/* of the guest's ring */
-	struct relay_buffer *buffers;	/* nr_max */
+	struct vring_config config;   /* of the guest's ring */
+	struct relay_buffer *buffers; /* nr_max */
 };
 
 void vdpa_relay_break(struct vdpa_relay_vq *vq, enum vring_error error, bool device);
 /* Check one descriptor of the guest and keep what completion needs. */
-enum vring_error vdpa_relay_take_desc(struct vdpa_relay_vq *vq, struct relay_buffer *buffer,
-				      const struct vring_desc_copy *desc);
+enum vring_error vdpa_relay_take_desc(
+	struct vdpa_relay_vq *vq, struct relay_buffer *buffer, const struct vring_desc_copy *desc);
 void vdpa_relay_order_add(struct vdpa_relay_vq *vq, uint16_t id);
 /* The device used this id. False: it is not in flight, and the queue is broken. */
-bool vdpa_relay_batch_begin(struct vdpa_relay_vq *vq, uint32_t id, uint32_t len_bytes, uint16_t flags);
+bool
+vdpa_relay_batch_begin(struct vdpa_relay_vq *vq, uint32_t id, uint32_t len_bytes, uint16_t flags);
 /* Take its buffers back, report what was written. False: no room left to report, call it again. */
 bool vdpa_relay_batch_complete(struct vdpa_relay_vq *vq, struct vdpa_relay_written *written);
 void vdpa_relay_report(struct vdpa_relay_written *written, uint64_t iova, uint64_t len_bytes);
 
 uint32_t vdpa_relay_split_avail(struct vdpa_relay_vq *vq, uint32_t burst);
-uint32_t vdpa_relay_split_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written);
+uint32_t
+vdpa_relay_split_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written);
 bool vdpa_relay_split_kick(struct vdpa_relay_vq *vq);
 bool vdpa_relay_split_signal(struct vdpa_relay_vq *vq);
 void vdpa_relay_split_ask(struct vdpa_relay_vq *vq, bool ask);
 bool vdpa_relay_split_pending(struct vdpa_relay_vq *vq);
 
 uint32_t vdpa_relay_packed_avail(struct vdpa_relay_vq *vq, uint32_t burst);
-uint32_t vdpa_relay_packed_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written);
+uint32_t vdpa_relay_packed_used(
+	struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written);
 bool vdpa_relay_packed_kick(struct vdpa_relay_vq *vq);
 bool vdpa_relay_packed_signal(struct vdpa_relay_vq *vq);
 void vdpa_relay_packed_ask(struct vdpa_relay_vq *vq, bool ask);

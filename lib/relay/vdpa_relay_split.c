@@ -34,7 +34,8 @@ mirror_chain(struct vdpa_relay_vq *vq, uint16_t head)
 	buffer->walk = false;
 	buffer->slots = 1;
 	for (uint32_t i = 0; i < vq->size; i++) {
-		uint64_t addr = vring_desc_addr(from + 2 * slot), tail = vring_desc_tail(from + 2 * slot);
+		uint64_t addr = vring_desc_addr(from + 2 * slot),
+			 tail = vring_desc_tail(from + 2 * slot);
 		struct vring_desc_copy desc = vring_desc_split(addr, tail);
 		enum vring_error error = vdpa_relay_take_desc(vq, buffer, &desc);
 
@@ -72,7 +73,8 @@ vdpa_relay_split_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 			__builtin_prefetch((const uint64_t *)vq->guest.areas.desc + 2 * head);
 	}
 	for (done = 0; done < nr; done++) {
-		uint16_t head = vring_load16(&from->ring[(uint16_t)(vq->guest.avail + done) & mask]);
+		uint16_t head = vring_load16(
+			&from->ring[(uint16_t)(vq->guest.avail + done) & mask]);
 		enum vring_error error = VRING_ERR_HEAD;
 
 		if (head < vq->size && !vq->buffers[head].in_flight)
@@ -114,7 +116,8 @@ vdpa_relay_split_kick(struct vdpa_relay_vq *vq)
 
 /* Entries first, then count and event field: all that was written to the guest's used ring. */
 static void
-report_ring(const struct vdpa_relay_vq *vq, uint16_t first, uint32_t nr, struct vdpa_relay_written *written)
+report_ring(const struct vdpa_relay_vq *vq, uint16_t first, uint32_t nr,
+	struct vdpa_relay_written *written)
 {
 	uint64_t ring = vq->config.device_iova + offsetof(struct vring_used, ring);
 	uint32_t at = first & (vq->size - 1), before_end = vq->size - at;
@@ -147,10 +150,11 @@ vdpa_relay_split_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_rela
 		written->nr_max -= RING_REPORTS;
 	while (done < nr && done < burst) {
 		/* a used element: id, length; read as one */
-		uint64_t entry = vring_desc_addr(&from->ring[(uint16_t)(vq->shadow.used + done) & mask]);
+		uint64_t entry = vring_desc_addr(
+			&from->ring[(uint16_t)(vq->shadow.used + done) & mask]);
 
 		if (batch->left == 0 &&
-		    !vdpa_relay_batch_begin(vq, (uint32_t)entry, (uint32_t)(entry >> 32), 0))
+			!vdpa_relay_batch_begin(vq, (uint32_t)entry, (uint32_t)(entry >> 32), 0))
 			break;
 		if (batch->nr > nr - done) {
 			vdpa_relay_break(vq, VRING_ERR_USED_ORDER, true);
@@ -158,8 +162,8 @@ vdpa_relay_split_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_rela
 		}
 		if (!vdpa_relay_batch_complete(vq, written))
 			break;
-		to->ring[(uint16_t)(vq->guest.used + done) & mask] =
-			(struct vring_used_elem){ htole32(batch->id), htole32(batch->len_bytes) };
+		to->ring[(uint16_t)(vq->guest.used + done) & mask] = (struct vring_used_elem){
+			htole32(batch->id), htole32(batch->len_bytes)};
 		done += batch->nr;
 	}
 	if (written != NULL)
@@ -212,5 +216,5 @@ vdpa_relay_split_pending(struct vdpa_relay_vq *vq)
 	const struct vring_used *used = vq->shadow.areas.device;
 
 	return vring_load16_acquire(&avail->idx) != vq->guest.avail ||
-	       vring_load16_acquire(&used->idx) != vq->shadow.used;
+		vring_load16_acquire(&used->idx) != vq->shadow.used;
 }

@@ -20,7 +20,7 @@ uint64_t
 vdpa_relay_shadow_bytes(uint16_t size, uint64_t features)
 {
 	return pages(vring_desc_bytes(size, features)) + pages(vring_driver_bytes(size, features)) +
-	       pages(vring_device_bytes(size, features));
+		pages(vring_device_bytes(size, features));
 }
 
 struct vdpa_relay_vq *
@@ -72,9 +72,10 @@ shadow_init(struct vdpa_relay_vq *vq, struct vring_state state)
 
 		/* slots not yet passed in this round look used by the last one */
 		for (uint16_t i = 0; i < vq->size; i++)
-			desc[i].flags = htole16(vring_used_flags((state.avail & VRING_PACKED_WRAP) != 0 ?
-								 i < (state.avail & 0x7fff) :
-								 i >= (state.avail & 0x7fff)));
+			desc[i].flags = htole16(
+				vring_used_flags((state.avail & VRING_PACKED_WRAP) != 0
+						? i < (state.avail & 0x7fff)
+						: i >= (state.avail & 0x7fff)));
 	} else {
 		((struct vring_avail *)areas->driver)->idx = htole16(state.avail);
 		((struct vring_used *)areas->device)->idx = htole16(state.used);
@@ -82,8 +83,8 @@ shadow_init(struct vdpa_relay_vq *vq, struct vring_state state)
 }
 
 int
-vdpa_relay_vq_init(struct vdpa_relay_vq *vq, const struct vring_config *guest, void *shadow, uint64_t shadow_iova,
-		   struct vring_state device_state, struct vring_config *device)
+vdpa_relay_vq_init(struct vdpa_relay_vq *vq, const struct vring_config *guest, void *shadow,
+	uint64_t shadow_iova, struct vring_state device_state, struct vring_config *device)
 {
 	uint64_t desc_bytes = pages(vring_desc_bytes(guest->size, guest->features));
 	uint64_t driver_bytes = pages(vring_driver_bytes(guest->size, guest->features));
@@ -156,7 +157,8 @@ vdpa_relay_break(struct vdpa_relay_vq *vq, enum vring_error error, bool device)
 }
 
 static enum vring_error
-take_table(struct vdpa_relay_vq *vq, struct relay_buffer *buffer, const struct vring_desc_copy *desc)
+take_table(
+	struct vdpa_relay_vq *vq, struct relay_buffer *buffer, const struct vring_desc_copy *desc)
 {
 	if (!vq->indirect)
 		return VRING_ERR_INDIRECT_OFF;
@@ -175,7 +177,8 @@ take_table(struct vdpa_relay_vq *vq, struct relay_buffer *buffer, const struct v
 }
 
 enum vring_error
-vdpa_relay_take_desc(struct vdpa_relay_vq *vq, struct relay_buffer *buffer, const struct vring_desc_copy *desc)
+vdpa_relay_take_desc(
+	struct vdpa_relay_vq *vq, struct relay_buffer *buffer, const struct vring_desc_copy *desc)
 {
 	bool write = (desc->flags & VRING_DESC_F_WRITE) != 0;
 
@@ -187,7 +190,8 @@ vdpa_relay_take_desc(struct vdpa_relay_vq *vq, struct relay_buffer *buffer, cons
 		return VRING_ERR_NONE;
 	if (desc->addr + (desc->len - 1) < desc->addr)
 		return VRING_ERR_ADDR_WRAP;
-	if (!vring_mem_covers(vq->mem, desc->addr, desc->len, write ? VRING_PERM_WRITE : VRING_PERM_READ))
+	if (!vring_mem_covers(
+		    vq->mem, desc->addr, desc->len, write ? VRING_PERM_WRITE : VRING_PERM_READ))
 		return VRING_ERR_ADDR_UNMAPPED;
 	if (!write)
 		return VRING_ERR_NONE;
@@ -195,7 +199,7 @@ vdpa_relay_take_desc(struct vdpa_relay_vq *vq, struct relay_buffer *buffer, cons
 	if (buffer->writable_bytes > UINT32_MAX)
 		return VRING_ERR_TOTAL_LENGTH;
 	if (buffer->nr_segs < VDPA_RELAY_SEGS)
-		buffer->segs[buffer->nr_segs++] = (struct vring_range){ desc->addr, desc->len };
+		buffer->segs[buffer->nr_segs++] = (struct vring_range){desc->addr, desc->len};
 	else
 		buffer->walk = true;
 	return VRING_ERR_NONE;
@@ -231,7 +235,8 @@ vdpa_relay_batch_begin(struct vdpa_relay_vq *vq, uint32_t id, uint32_t len_bytes
 	uint32_t nr = batch_nr(vq, id);
 
 	if (nr == 0) {
-		vdpa_relay_break(vq, id >= vq->size ? VRING_ERR_USED_ID : VRING_ERR_USED_NOT_IN_FLIGHT, true);
+		vdpa_relay_break(vq,
+			id >= vq->size ? VRING_ERR_USED_ID : VRING_ERR_USED_NOT_IN_FLIGHT, true);
 		return false;
 	}
 	vq->batch = (struct relay_batch){
@@ -255,7 +260,7 @@ vdpa_relay_report(struct vdpa_relay_written *written, uint64_t iova, uint64_t le
 	if (written->nr > 0 && last[-1].iova + last[-1].len == iova)
 		last[-1].len += len_bytes;
 	else
-		written->ranges[written->nr++] = (struct vring_range){ iova, len_bytes };
+		written->ranges[written->nr++] = (struct vring_range){iova, len_bytes};
 }
 
 /* The first len_bytes of the writable descriptors; what does not fit into the report is made one range with the last. */
@@ -273,28 +278,30 @@ report_desc(struct vdpa_relay_written *written, const struct vring_desc_copy *de
 /* An indirect table is read from the guest's memory again: by changing it meanwhile a guest deceives itself only. */
 static bool
 report_table(struct vdpa_relay_vq *vq, const struct relay_buffer *buffer, uint64_t left,
-	     struct vdpa_relay_written *written)
+	struct vdpa_relay_written *written)
 {
 	uint32_t index = 0;
 
 	for (uint32_t i = 0; i < buffer->table_nr && left > 0; i++) {
 		uint64_t len = VRING_DESC_BYTES;
-		const uint8_t *va = vring_mem_ptr(vq->mem, buffer->table_iova + (uint64_t)index * VRING_DESC_BYTES,
-						  &len, VRING_PERM_READ);
+		const uint8_t *va = vring_mem_ptr(vq->mem,
+			buffer->table_iova + (uint64_t)index * VRING_DESC_BYTES, &len,
+			VRING_PERM_READ);
 		struct vring_desc_copy desc;
 		uint64_t words[2];
 
 		if (va == NULL || len < VRING_DESC_BYTES)
 			return true;
 		memcpy(words, va, sizeof(words));
-		desc = vq->packed ? vring_desc_packed(le64toh(words[0]), le64toh(words[1])) :
-				    vring_desc_split(le64toh(words[0]), le64toh(words[1]));
+		desc = vq->packed ? vring_desc_packed(le64toh(words[0]), le64toh(words[1]))
+				  : vring_desc_split(le64toh(words[0]), le64toh(words[1]));
 		if (written->nr + 2 > written->nr_max)
 			return false;
 		report_desc(written, &desc, &left);
 		if (vq->packed)
 			index++;
-		else if ((desc.flags & VRING_DESC_F_NEXT) == 0 || desc.next_or_id >= buffer->table_nr)
+		else if ((desc.flags & VRING_DESC_F_NEXT) == 0 ||
+			desc.next_or_id >= buffer->table_nr)
 			break;
 		else
 			index = desc.next_or_id;
@@ -304,16 +311,18 @@ report_table(struct vdpa_relay_vq *vq, const struct relay_buffer *buffer, uint64
 
 /* The chain as it was copied into the shadow ring, from its head. */
 static bool
-report_chain(struct vdpa_relay_vq *vq, uint16_t id, const struct relay_buffer *buffer, uint64_t left,
-	     struct vdpa_relay_written *written)
+report_chain(struct vdpa_relay_vq *vq, uint16_t id, const struct relay_buffer *buffer,
+	uint64_t left, struct vdpa_relay_written *written)
 {
 	uint16_t slot = vq->packed ? buffer->first_slot : id;
 	const uint64_t *ring = vq->shadow.areas.desc;
 
 	for (uint32_t i = 0; i < vq->size && left > 0; i++) {
-		struct vring_desc_copy desc = vq->packed ?
-			vring_desc_packed(vring_desc_addr(ring + 2 * slot), vring_desc_tail(ring + 2 * slot)) :
-			vring_desc_split(vring_desc_addr(ring + 2 * slot), vring_desc_tail(ring + 2 * slot));
+		struct vring_desc_copy desc = vq->packed
+			? vring_desc_packed(vring_desc_addr(ring + 2 * slot),
+				  vring_desc_tail(ring + 2 * slot))
+			: vring_desc_split(vring_desc_addr(ring + 2 * slot),
+				  vring_desc_tail(ring + 2 * slot));
 
 		if ((desc.flags & VRING_DESC_F_INDIRECT) != 0)
 			return report_table(vq, buffer, left, written);
@@ -333,7 +342,8 @@ report_chain(struct vdpa_relay_vq *vq, uint16_t id, const struct relay_buffer *b
 
 /* What the device says that it wrote, and never more than there is room for. */
 static bool
-report_buffer(struct vdpa_relay_vq *vq, uint16_t id, uint64_t left, struct vdpa_relay_written *written)
+report_buffer(
+	struct vdpa_relay_vq *vq, uint16_t id, uint64_t left, struct vdpa_relay_written *written)
 {
 	const struct relay_buffer *buffer = &vq->buffers[id];
 	uint32_t nr = written->nr;
@@ -419,7 +429,8 @@ vdpa_relay_vq_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_w
 {
 	if (vq->error != VRING_ERR_NONE)
 		return 0;
-	return vq->packed ? vdpa_relay_packed_used(vq, burst, written) : vdpa_relay_split_used(vq, burst, written);
+	return vq->packed ? vdpa_relay_packed_used(vq, burst, written)
+			  : vdpa_relay_split_used(vq, burst, written);
 }
 
 bool
@@ -465,7 +476,8 @@ vdpa_relay_vq_disarm(struct vdpa_relay_vq *vq)
 struct vring_state
 vdpa_relay_vq_stop(struct vdpa_relay_vq *vq)
 {
-	uint16_t at = vq->packed ? vring_position(vq->guest.used, vq->guest.used_wrap) : vq->guest.used;
+	uint16_t at = vq->packed ? vring_position(vq->guest.used, vq->guest.used_wrap)
+				 : vq->guest.used;
 
 	vq->in_flight = 0;
 	vq->slots_in_flight = 0;
@@ -475,7 +487,7 @@ vdpa_relay_vq_stop(struct vdpa_relay_vq *vq)
 		vq->guest.avail_wrap = vq->guest.used_wrap;
 		vdpa_relay_vq_arm(vq);
 	}
-	return (struct vring_state){ at, at };
+	return (struct vring_state){at, at};
 }
 
 uint32_t

@@ -45,7 +45,8 @@
 struct vdpa_relay_written {
 	struct vring_range *ranges;
 	uint32_t nr;
-	uint32_t nr_max;	/**< a burst ends early rather than overflow it; at least VDPA_RELAY_WRITTEN_MIN */
+	uint32_t
+		nr_max; /**< a burst ends early rather than overflow it; at least VDPA_RELAY_WRITTEN_MIN */
 };
 
 struct vdpa_relay_vq;
@@ -69,8 +70,8 @@ void vdpa_relay_vq_free(struct vdpa_relay_vq *vq);
  *	Filled in: ring addresses and state for the device (its mem member is not used).
  * @return 0; -EINVAL, -EFAULT as vring_dev_init(), with vdpa_relay_vq_error() as the reason.
  */
-int vdpa_relay_vq_init(struct vdpa_relay_vq *vq, const struct vring_config *guest, void *shadow, uint64_t shadow_iova,
-		       struct vring_state device_state, struct vring_config *device);
+int vdpa_relay_vq_init(struct vdpa_relay_vq *vq, const struct vring_config *guest, void *shadow,
+	uint64_t shadow_iova, struct vring_state device_state, struct vring_config *device);
 
 /** Take over a changed memory table, as vring_dev_set_mem(). */
 int vdpa_relay_vq_set_mem(struct vdpa_relay_vq *vq, const struct vring_mem *mem);
@@ -80,7 +81,8 @@ uint32_t vdpa_relay_vq_avail(struct vdpa_relay_vq *vq, uint32_t burst);
 /** Does the device want to be kicked for what was passed on since the last call? */
 bool vdpa_relay_vq_kick_needed(struct vdpa_relay_vq *vq);
 /** Hand back up to burst buffers that the device used. @return their number (in-order batches: buffers, not entries) */
-uint32_t vdpa_relay_vq_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written);
+uint32_t
+vdpa_relay_vq_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written);
 /** Does the guest want an interrupt for what was handed back since the last call? */
 bool vdpa_relay_vq_signal_needed(struct vdpa_relay_vq *vq);
 

@@ -54,8 +54,9 @@ vdpa_arg_uint(const char *key, const char *value, uint64_t min, uint64_t max, ui
 	uint64_t number;
 
 	if (!parse_number(value, 10, &number) || number < min || number > max)
-		return vdpa_error_set(-EINVAL, "%s=%s: expected a number from %" PRIu64 " to %" PRIu64,
-				      key, value, min, max);
+		return vdpa_error_set(-EINVAL,
+			"%s=%s: expected a number from %" PRIu64 " to %" PRIu64, key, value, min,
+			max);
 	*out = number;
 	return 0;
 }
@@ -66,12 +67,13 @@ vdpa_arg_hex(const char *key, const char *value, uint64_t allowed, uint64_t *out
 	uint64_t mask;
 
 	if (!parse_number(value, 16, &mask))
-		return vdpa_error_set(-EINVAL, "%s=%s: expected a hexadecimal mask within 0x%" PRIx64,
-				      key, value, allowed);
+		return vdpa_error_set(-EINVAL,
+			"%s=%s: expected a hexadecimal mask within 0x%" PRIx64, key, value,
+			allowed);
 	if ((mask & ~allowed) != 0)
 		return vdpa_error_set(-EINVAL,
-				      "%s=%s: bits 0x%" PRIx64 " are not offered, allowed: 0x%" PRIx64,
-				      key, value, mask & ~allowed, allowed);
+			"%s=%s: bits 0x%" PRIx64 " are not offered, allowed: 0x%" PRIx64, key,
+			value, mask & ~allowed, allowed);
 	*out = mask;
 	return 0;
 }
@@ -79,7 +81,7 @@ vdpa_arg_hex(const char *key, const char *value, uint64_t allowed, uint64_t *out
 int
 vdpa_arg_bool(const char *key, const char *value, bool *out)
 {
-	static const char *const choices[] = { "off", "on", NULL };
+	static const char *const choices[] = {"off", "on", NULL};
 	unsigned int choice;
 	int rc = vdpa_arg_choice(key, value, choices, &choice);
 
@@ -94,16 +96,16 @@ vdpa_arg_mac(const char *key, const char *value, uint8_t mac[6])
 	uint8_t bytes[6];
 	int end = -1;
 
-	if (sscanf(value, "%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 "%n",
-		   &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4], &bytes[5], &end) != 6 ||
-	    end != 17 || value[end] != '\0')
-		return vdpa_error_set(-EINVAL, "%s=%s: expected a MAC address like 02:00:00:00:00:01",
-				      key, value);
-	if ((bytes[0] & 1) != 0 ||
-	    (bytes[0] | bytes[1] | bytes[2] | bytes[3] | bytes[4] | bytes[5]) == 0)
+	if (sscanf(value,
+		    "%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 ":%2" SCNx8 "%n",
+		    &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4], &bytes[5], &end) != 6 ||
+		end != 17 || value[end] != '\0')
 		return vdpa_error_set(-EINVAL,
-				      "%s=%s: expected a unicast MAC address, not a group or zero",
-				      key, value);
+			"%s=%s: expected a MAC address like 02:00:00:00:00:01", key, value);
+	if ((bytes[0] & 1) != 0 ||
+		(bytes[0] | bytes[1] | bytes[2] | bytes[3] | bytes[4] | bytes[5]) == 0)
+		return vdpa_error_set(-EINVAL,
+			"%s=%s: expected a unicast MAC address, not a group or zero", key, value);
 	memcpy(mac, bytes, sizeof(bytes));
 	return 0;
 }
@@ -132,12 +134,12 @@ vdpa_arg_choice(const char *key, const char *value, const char *const *choices, 
 		}
 	}
 	return vdpa_error_set(-EINVAL, "%s=%s: expected one of %s", key, value,
-			      join(choices, allowed, sizeof(allowed)));
+		join(choices, allowed, sizeof(allowed)));
 }
 
 int
 vdpa_args_parse(const char *args, const char *const *keys,
-		int (*fn)(const char *key, const char *value, void *arg), void *arg)
+	int (*fn)(const char *key, const char *value, void *arg), void *arg)
 {
 	struct rte_kvargs *list;
 	char allowed[384];
@@ -148,8 +150,8 @@ vdpa_args_parse(const char *args, const char *const *keys,
 	join(keys, allowed, sizeof(allowed));
 	list = rte_kvargs_parse(args, NULL);
 	if (list == NULL)
-		return vdpa_error_set(-EINVAL, "'%s': expected KEY=VALUE,KEY=VALUE with keys %s", args,
-				      allowed);
+		return vdpa_error_set(
+			-EINVAL, "'%s': expected KEY=VALUE,KEY=VALUE with keys %s", args, allowed);
 	for (unsigned int i = 0; i < list->count && rc == 0; i++) {
 		const char *key = list->pairs[i].key;
 		const char *value = list->pairs[i].value;
@@ -159,10 +161,10 @@ vdpa_args_parse(const char *args, const char *const *keys,
 			;
 		if (keys[k] == NULL)
 			rc = vdpa_error_set(-EINVAL, "%s=%s: unknown key, expected one of %s", key,
-					    value != NULL ? value : "", allowed);
+				value != NULL ? value : "", allowed);
 		else if (rte_kvargs_count(list, key) > 1)
-			rc = vdpa_error_set(-EINVAL, "%s: given %u times", key,
-					    rte_kvargs_count(list, key));
+			rc = vdpa_error_set(
+				-EINVAL, "%s: given %u times", key, rte_kvargs_count(list, key));
 		else if (value == NULL || value[0] == '\0')
 			rc = vdpa_error_set(-EINVAL, "%s: expected %s=VALUE", key, key);
 		else

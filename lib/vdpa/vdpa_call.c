@@ -80,8 +80,8 @@ vdpa_call_set(struct vdpa_call *call, const struct vdpa_fd *fd)
 		rc = -errno;
 	}
 	if (rc == 0) {
-		atomic_store_explicit(&call->is_socket, fd != NULL && fd->is_socket,
-				      memory_order_relaxed);
+		atomic_store_explicit(
+			&call->is_socket, fd != NULL && fd->is_socket, memory_order_relaxed);
 		atomic_store_explicit(&call->fd, number, memory_order_release);
 	}
 	if (fd == NULL)

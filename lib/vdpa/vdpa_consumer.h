@@ -35,13 +35,14 @@ struct vdpa_session;
 
 /** What the class promises to a consumer of a binding. Does not change while the binding exists. */
 struct vdpa_contract {
-	uint64_t features;		/**< offered (ACCESS_PLATFORM and RING_RESET stay between class and device) */
+	uint64_t
+		features; /**< offered (ACCESS_PLATFORM and RING_RESET stay between class and device) */
 	uint16_t virtio_id;
-	uint16_t nr_vqs;		/**< the control virtqueue included, whoever serves it */
-	uint16_t nr_pairs;		/**< net: queue pairs; block: 0 */
+	uint16_t nr_vqs;   /**< the control virtqueue included, whoever serves it */
+	uint16_t nr_pairs; /**< net: queue pairs; block: 0 */
 	uint16_t vq_size_max;
 	uint32_t config_size_bytes;
-	bool can_log;			/**< what is written can be logged (VHOST_F_LOG_ALL), by the device or the relay */
+	bool can_log; /**< what is written can be logged (VHOST_F_LOG_ALL), by the device or the relay */
 };
 
 /** From the binding's op queue; must not block for long and must not call back into vdpa_session_stop(). */
@@ -54,7 +55,7 @@ struct vdpa_binding_ops {
 
 /** One virtqueue as the consumer wants it. */
 struct vdpa_wanted_vq {
-	bool ready;			/**< all below is known and the driver enabled it */
+	bool ready; /**< all below is known and the driver enabled it */
 	uint16_t size;
 	uint64_t desc_iova, driver_iova, device_iova;
 	/** Position that the consumer set, and a number that changes each time it does. 0: never, begin at the start. */
@@ -70,9 +71,9 @@ struct vdpa_wanted_vq {
 
 /** What the consumer wants now: a level, not an edge. */
 struct vdpa_wanted {
-	uint64_t features;		/**< agreed with the consumer */
-	bool driver_ok;			/**< false: nothing runs */
-	const struct vdpa_wanted_vq *vqs;	/**< index is the virtqueue's */
+	uint64_t features;                /**< agreed with the consumer */
+	bool driver_ok;                   /**< false: nothing runs */
+	const struct vdpa_wanted_vq *vqs; /**< index is the virtqueue's */
 	uint16_t nr_vqs;
 	/**
 	 * The consumer's memory, and a number that changes with it. With fd >= 0 the class maps the file itself (va is
@@ -103,8 +104,8 @@ struct vdpa_wanted {
  *	Unique among bindings; a bus driver's default binding is named like its device.
  * @return NULL with vdpa_error_text(): the name is taken, or no memory.
  */
-struct vdpa_binding *vdpa_binding_create(const char *name, struct vdpa_device *dev,
-					 const struct vdpa_binding_ops *ops, void *arg);
+struct vdpa_binding *vdpa_binding_create(
+	const char *name, struct vdpa_device *dev, const struct vdpa_binding_ops *ops, void *arg);
 /** @return 0; -EBUSY: a session is open, or an op hangs. */
 int vdpa_binding_destroy(struct vdpa_binding *binding);
 const char *vdpa_binding_name(const struct vdpa_binding *binding);
@@ -112,11 +113,13 @@ void vdpa_binding_contract(const struct vdpa_binding *binding, struct vdpa_contr
 /**
  * Read configuration space from the class's copy. Never blocks; beyond its end the bytes are zero.
  */
-void vdpa_binding_config_read(struct vdpa_binding *binding, uint32_t offset, void *data, uint32_t len_bytes);
+void vdpa_binding_config_read(
+	struct vdpa_binding *binding, uint32_t offset, void *data, uint32_t len_bytes);
 /**
  * Queue a write of configuration space. @return 0; -ENOTSUP the device takes none; -EINVAL outside; -ENOMEM.
  */
-int vdpa_binding_config_write(struct vdpa_binding *binding, uint32_t offset, const void *data, uint32_t len_bytes);
+int vdpa_binding_config_write(
+	struct vdpa_binding *binding, uint32_t offset, const void *data, uint32_t len_bytes);
 /** @} */
 
 /**
@@ -145,7 +148,8 @@ int vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wan
  *	consumer's memory any more) and states hold used->idx from memory, right for split network rings: answer with them.
  *	-ENODATA: fenced, and there is no index to give: close the attachment.
  */
-int vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, uint16_t nr_vqs, uint32_t deadline_ms);
+int vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, uint16_t nr_vqs,
+	uint32_t deadline_ms);
 /**
  * Wait until what was set last is running, refused, or replaced. For tests and for memory given by address.
  * @return 0; -ETIMEDOUT.
@@ -160,8 +164,9 @@ void vdpa_session_close(struct vdpa_session *session);
  * @{
  */
 struct vdpa_bus_driver {
-	const char *name;	/**< "vhost" */
-	const char *keys;	/**< what bind takes, for messages: "path=PATH,client=on|off,mode=OCTAL,group=NAME" */
+	const char *name; /**< "vhost" */
+	const char *
+		keys; /**< what bind takes, for messages: "path=PATH,client=on|off,mode=OCTAL,group=NAME" */
 	/** A device appeared: make its default binding. Management thread. An error refuses the device. */
 	int (*device_added)(struct vdpa_device *dev);
 	/** It is about to go. @return 0; -EBUSY (not with force) while a consumer is attached. */
@@ -170,7 +175,7 @@ struct vdpa_bus_driver {
 	int (*bind)(struct vdpa_device *dev, const char *args);
 	/** Close it and wait until its consumer is gone. Management thread. -ENOENT: not bound. */
 	int (*unbind)(struct vdpa_device *dev);
-	struct vdpa_bus_driver *next;	/**< the class's */
+	struct vdpa_bus_driver *next; /**< the class's */
 };
 
 /** From a constructor. Devices already registered are added by the caller of this. */
@@ -204,21 +209,25 @@ void vdpa_sigbus_unguard(void *va);
  * @{
  */
 /** Health of a device. X-macro: enumerator, text. */
-#define VDPA_HEALTHS(X) \
-	X(VDPA_HEALTH_OK, "ok") \
-	X(VDPA_HEALTH_DEGRADED, "degraded")	/* some queues were stopped for an error */ \
+#define VDPA_HEALTHS(X)                                                                 \
+	X(VDPA_HEALTH_OK, "ok")                                                         \
+	X(VDPA_HEALTH_DEGRADED, "degraded") /* some queues were stopped for an error */ \
 	X(VDPA_HEALTH_FAILED, "failed")
 #define VDPA_HEALTH_ENUM(name, text) name,
-enum vdpa_health { VDPA_HEALTHS(VDPA_HEALTH_ENUM) };
+enum vdpa_health {
+	VDPA_HEALTHS(VDPA_HEALTH_ENUM)
+};
 #undef VDPA_HEALTH_ENUM
 
 /** How the datapath runs. X-macro: enumerator, text. */
-#define VDPA_MODES(X) \
-	X(VDPA_MODE_DIRECT, "direct")	/* the device on the consumer's rings */ \
-	X(VDPA_MODE_LOGGING, "logging")	/* the same, and it reports what it writes */ \
-	X(VDPA_MODE_RELAYED, "relayed")	/* the device on shadow rings */
+#define VDPA_MODES(X)                                                                 \
+	X(VDPA_MODE_DIRECT, "direct")   /* the device on the consumer's rings */      \
+	X(VDPA_MODE_LOGGING, "logging") /* the same, and it reports what it writes */ \
+	X(VDPA_MODE_RELAYED, "relayed") /* the device on shadow rings */
 #define VDPA_MODE_ENUM(name, text) name,
-enum vdpa_mode { VDPA_MODES(VDPA_MODE_ENUM) };
+enum vdpa_mode {
+	VDPA_MODES(VDPA_MODE_ENUM)
+};
 #undef VDPA_MODE_ENUM
 
 /** Switches between direct and relayed: how long the datapath stood still. Bucket i: below 2^i microseconds. */
@@ -226,7 +235,7 @@ enum vdpa_mode { VDPA_MODES(VDPA_MODE_ENUM) };
 struct vdpa_pauses {
 	uint64_t nr;
 	uint64_t last_us, max_us, total_us;
-	uint64_t last_stop_us, last_start_us;	/**< its parts */
+	uint64_t last_stop_us, last_start_us; /**< its parts */
 	uint64_t histogram[VDPA_PAUSE_BUCKETS];
 };
 
@@ -234,30 +243,30 @@ struct vdpa_pauses {
 struct vdpa_device_status {
 	char name[VDPA_NAME_MAX];
 	char mgmtdev[VDPA_NAME_MAX];
-	char bound[160];		/**< how, "" if not */
-	char peer[160];			/**< who is attached, "" if nobody */
-	char last_error[160];		/**< "" if none since the session began */
+	char bound[160];      /**< how, "" if not */
+	char peer[160];       /**< who is attached, "" if nobody */
+	char last_error[160]; /**< "" if none since the session began */
 	enum vdpa_health health;
-	bool attached;			/**< a session is open */
-	bool running;			/**< a datapath runs */
+	bool attached; /**< a session is open */
+	bool running;  /**< a datapath runs */
 	uint16_t virtio_id;
-	uint16_t nr_vqs, nr_pairs;	/**< offered */
+	uint16_t nr_vqs, nr_pairs; /**< offered */
 	uint16_t nr_vqs_running;
 	uint16_t nr_active_pairs;
 	uint64_t features_offered;
-	uint64_t features_agreed;	/**< 0 if nobody is attached */
+	uint64_t features_agreed; /**< 0 if nobody is attached */
 	uint64_t caps;
-	uint64_t sessions, starts, failures;	/**< counted since the device was registered */
-	enum vdpa_mode mode;		/**< while it runs */
-	char mode_why[64];		/**< why relayed: "log wanted", "no start index", "relay=always" */
+	uint64_t sessions, starts, failures; /**< counted since the device was registered */
+	enum vdpa_mode mode;                 /**< while it runs */
+	char mode_why[64]; /**< why relayed: "log wanted", "no start index", "relay=always" */
 	enum vdpa_relay_policy relay;
-	bool log;			/**< a log is engaged */
-	uint64_t relayed;		/**< ring entries relayed, both directions */
-	uint64_t dirty_pages;		/**< pages put into logs, but for whole tables */
-	uint64_t dirty_tables;		/**< whole tables marked */
+	bool log;              /**< a log is engaged */
+	uint64_t relayed;      /**< ring entries relayed, both directions */
+	uint64_t dirty_pages;  /**< pages put into logs, but for whole tables */
+	uint64_t dirty_tables; /**< whole tables marked */
 	struct vdpa_pauses pauses;
-	uint8_t mac[6];			/**< net: the one in configuration space, if VIRTIO_NET_F_MAC is offered */
-	uint16_t mtu;			/**< net, if VIRTIO_NET_F_MTU is offered, else 0 */
+	uint8_t mac[6]; /**< net: the one in configuration space, if VIRTIO_NET_F_MAC is offered */
+	uint16_t mtu;   /**< net, if VIRTIO_NET_F_MTU is offered, else 0 */
 };
 
 /**
@@ -273,7 +282,8 @@ struct vdpa_device *vdpa_device_find(const char *name);
 int vdpa_device_foreach(int (*fn)(struct vdpa_device *dev, void *arg), void *arg);
 void vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *status);
 /** @return number of counters filled (names: dev->ops->vq_stat_names), or -ENOTSUP, -EINVAL no such queue. */
-int vdpa_device_vq_stats(struct vdpa_device *dev, uint16_t index, uint64_t values[VDPA_VQ_STATS_MAX]);
+int
+vdpa_device_vq_stats(struct vdpa_device *dev, uint16_t index, uint64_t values[VDPA_VQ_STATS_MAX]);
 struct vdpa_mgmtdev *vdpa_mgmtdev_find(const char *name);
 int vdpa_mgmtdev_foreach(int (*fn)(struct vdpa_mgmtdev *mgmtdev, void *arg), void *arg);
 
@@ -284,7 +294,11 @@ const char *vdpa_type_name(uint16_t virtio_id);
 const char *vdpa_health_name(enum vdpa_health health);
 
 /** How datapath workers wait when idle. */
-enum vdpa_worker_idle { VDPA_WORKER_ADAPTIVE, VDPA_WORKER_POLL, VDPA_WORKER_SLEEP };
+enum vdpa_worker_idle {
+	VDPA_WORKER_ADAPTIVE,
+	VDPA_WORKER_POLL,
+	VDPA_WORKER_SLEEP
+};
 /**
  * One worker for each CPU of cpulist ("2-3,8"; NULL: one, on the main lcore's CPU set). Before the first device starts.
  * @return 0; -EINVAL with vdpa_error_text(); -EBUSY workers run already.
@@ -293,16 +307,21 @@ int vdpa_workers_configure(const char *cpulist, enum vdpa_worker_idle idle);
 
 /** An event that an operator cares about. */
 enum vdpa_event_type {
-	VDPA_EVENT_ATTACHED, VDPA_EVENT_DETACHED,	/**< session opened, closed */
-	VDPA_EVENT_STARTED, VDPA_EVENT_STOPPED,		/**< datapath */
-	VDPA_EVENT_MODE,				/* direct, relayed: the datapath was switched */
-	VDPA_EVENT_VQ_FAILED, VDPA_EVENT_DEVICE_FAILED,
+	VDPA_EVENT_ATTACHED,
+	VDPA_EVENT_DETACHED, /**< session opened, closed */
+	VDPA_EVENT_STARTED,
+	VDPA_EVENT_STOPPED, /**< datapath */
+	VDPA_EVENT_MODE,    /* direct, relayed: the datapath was switched */
+	VDPA_EVENT_VQ_FAILED,
+	VDPA_EVENT_DEVICE_FAILED,
 };
 /**
  * Hear of events, one listener. Called on threads of the op pool and on the caller's of open and close, locks held: only
  * note or log. text is one sentence that names the device.
  */
-void vdpa_event_listen(void (*fn)(enum vdpa_event_type type, const char *device, const char *text, void *arg), void *arg);
+void vdpa_event_listen(
+	void (*fn)(enum vdpa_event_type type, const char *device, const char *text, void *arg),
+	void *arg);
 
 /**
  * Stop the datapaths of all devices in parallel and wait at most deadline_ms (0: the stop deadline + 1 s); what hangs is

@@ -13,11 +13,13 @@
 
 #define BIT(feature) (UINT64_C(1) << (feature))
 
-/* Features that GUEST_OFFLOADS_SET switches (virtio 1.2, 5.1.6.5.8); 54 and 55 are USO4 and USO6. */
-#define OFFLOADS \
-	(BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) | \
-	 BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN) | \
-	 BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(54) | BIT(55))
+/*
+ * Features that GUEST_OFFLOADS_SET switches (virtio 1.2, 5.1.6.5.8); 54 and 55 are USO4 and USO6.
+ */
+#define OFFLOADS                                                             \
+	(BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) |       \
+		BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN) | \
+		BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(54) | BIT(55))
 
 void
 vdpa_ctrl_reset(struct vdpa_ctrl *ctrl, uint64_t features)
@@ -84,7 +86,7 @@ read_macs(struct vring_cursor *cursor, uint32_t *left, struct vdpa_ctrl_macs *ma
 {
 	uint32_t entries, bytes;
 
-	if (*left < sizeof(entries) || vring_copy_from(&entries, cursor, sizeof(entries)) != 4)
+	if (vring_copy_from(&entries, cursor, sizeof(entries)) != sizeof(entries))
 		return -EINVAL;
 	*left -= sizeof(entries);
 	entries = rte_le_to_cpu_32(entries);
@@ -129,7 +131,7 @@ send_widening(struct vdpa_ctrl *ctrl)
 static int
 set_table(struct vdpa_ctrl *ctrl, struct vring_cursor *cursor, uint32_t left)
 {
-	struct vdpa_ctrl_macs unicast = { 0 }, multicast = { 0 };
+	struct vdpa_ctrl_macs unicast = {0}, multicast = {0};
 	struct vdpa_ctrl_macs former_unicast = ctrl->unicast, former_multicast = ctrl->multicast;
 	bool widens, narrows;
 	int rc = read_macs(cursor, &left, &unicast);
@@ -227,7 +229,7 @@ set_offloads(struct vdpa_ctrl *ctrl, const uint8_t *data)
 	if ((offloads & ~(OFFLOADS & ctrl->features)) != 0)
 		return -EINVAL;
 	rc = command(ctrl, VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, data,
-		     sizeof(offloads));
+		sizeof(offloads));
 	if (rc == 0) {
 		ctrl->offloads = offloads;
 		ctrl->offloads_set = true;
@@ -244,20 +246,20 @@ static const struct {
 	uint8_t feature; /* that must be agreed, besides CTRL_VQ */
 	uint32_t len_bytes;
 } commands[] = {
-	{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, VIRTIO_NET_F_CTRL_RX, 1 },
-	{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, VIRTIO_NET_F_CTRL_RX, 1 },
-	{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLUNI, VIRTIO_NET_F_CTRL_RX_EXTRA, 1 },
-	{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_NOMULTI, VIRTIO_NET_F_CTRL_RX_EXTRA, 1 },
-	{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_NOUNI, VIRTIO_NET_F_CTRL_RX_EXTRA, 1 },
-	{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_NOBCAST, VIRTIO_NET_F_CTRL_RX_EXTRA, 1 },
-	{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, VIRTIO_NET_F_CTRL_RX, LEN_ANY },
-	{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, VIRTIO_NET_F_CTRL_MAC_ADDR, 6 },
-	{ VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, VIRTIO_NET_F_CTRL_VLAN, 2 },
-	{ VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_DEL, VIRTIO_NET_F_CTRL_VLAN, 2 },
-	{ VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, VIRTIO_NET_F_GUEST_ANNOUNCE, 0 },
-	{ VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_MQ, 2 },
-	{ VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET,
-	  VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, 8 },
+	{VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, VIRTIO_NET_F_CTRL_RX, 1},
+	{VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, VIRTIO_NET_F_CTRL_RX, 1},
+	{VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLUNI, VIRTIO_NET_F_CTRL_RX_EXTRA, 1},
+	{VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_NOMULTI, VIRTIO_NET_F_CTRL_RX_EXTRA, 1},
+	{VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_NOUNI, VIRTIO_NET_F_CTRL_RX_EXTRA, 1},
+	{VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_NOBCAST, VIRTIO_NET_F_CTRL_RX_EXTRA, 1},
+	{VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, VIRTIO_NET_F_CTRL_RX, LEN_ANY},
+	{VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, VIRTIO_NET_F_CTRL_MAC_ADDR, 6},
+	{VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, VIRTIO_NET_F_CTRL_VLAN, 2},
+	{VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_DEL, VIRTIO_NET_F_CTRL_VLAN, 2},
+	{VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, VIRTIO_NET_F_GUEST_ANNOUNCE, 0},
+	{VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_MQ, 2},
+	{VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET,
+		VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, 8},
 };
 
 static int
@@ -285,7 +287,7 @@ vdpa_ctrl_do(struct vdpa_ctrl *ctrl, struct vring_cursor *cursor, uint32_t len_b
 	uint8_t data[8];
 	int rc;
 
-	if (len_bytes < sizeof(hdr) || vring_copy_from(&hdr, cursor, sizeof(hdr)) != sizeof(hdr))
+	if (vring_copy_from(&hdr, cursor, sizeof(hdr)) != sizeof(hdr))
 		return -EINVAL;
 	len_bytes -= sizeof(hdr);
 	rc = check(ctrl, &hdr, len_bytes);
@@ -330,18 +332,20 @@ vdpa_ctrl_restore(struct vdpa_ctrl *ctrl)
 	if (ctrl->table_set)
 		first_error(&rc, send_table(ctrl));
 	if (ctrl->mac_set)
-		first_error(&rc, command(ctrl, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET,
-					 ctrl->mac, sizeof(ctrl->mac)));
+		first_error(&rc,
+			command(ctrl, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, ctrl->mac,
+				sizeof(ctrl->mac)));
 	for (uint16_t vlan = 0; vlan < VDPA_CTRL_VLANS; vlan++) {
 		rte_le16_t data = rte_cpu_to_le_16(vlan);
 
 		if ((ctrl->vlans[vlan / 8] & 1 << vlan % 8) != 0)
-			first_error(&rc, command(ctrl, VIRTIO_NET_CTRL_VLAN,
-						 VIRTIO_NET_CTRL_VLAN_ADD, &data, sizeof(data)));
+			first_error(&rc,
+				command(ctrl, VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, &data,
+					sizeof(data)));
 	}
 	if (ctrl->offloads_set)
-		first_error(&rc, command(ctrl, VIRTIO_NET_CTRL_GUEST_OFFLOADS,
-					 VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &offloads,
-					 sizeof(offloads)));
+		first_error(&rc,
+			command(ctrl, VIRTIO_NET_CTRL_GUEST_OFFLOADS,
+				VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &offloads, sizeof(offloads)));
 	return rc;
 }

@@ -19,7 +19,7 @@
 #include "vring_copy.h"
 
 #define VDPA_CTRL_MACS_MAX 64
-#define VDPA_CTRL_VLANS	   4096
+#define VDPA_CTRL_VLANS    4096
 
 struct vdpa_ctrl_macs {
 	uint32_t nr; /* at most VDPA_CTRL_MACS_MAX */
@@ -32,8 +32,8 @@ struct vdpa_ctrl {
 	const struct vdpa_cvq_effects *effects;
 	uint64_t features;
 	uint16_t max_pairs, pairs;
-	uint8_t rx[6];	 /* by command of class RX */
-	uint8_t rx_set;	 /* bit by command */
+	uint8_t rx[6];  /* by command of class RX */
+	uint8_t rx_set; /* bit by command */
 	bool table_set, mac_set, offloads_set;
 	struct vdpa_ctrl_macs unicast, multicast;
 	uint8_t mac[6];

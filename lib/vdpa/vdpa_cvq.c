@@ -89,19 +89,19 @@ vdpa_cvq_start(struct vdpa_cvq *cvq, const struct vdpa_vq_config *vq, struct vdp
 		.driver_iova = vq->driver_iova,
 		.device_iova = vq->device_iova,
 		.mem = vdpa_domain_mem(domain),
-		.state = { vq->state.avail, vq->state.used },
+		.state = {vq->state.avail, vq->state.used},
 	};
 	int rc = vring_dev_init(&cvq->ring, &config);
 
 	if (rc != 0)
-		return vdpa_error_set(rc, "control virtqueue: %s",
-				      vring_error_text(vring_dev_error(&cvq->ring)));
-	cvq->areas[0] = (struct vring_range){ vq->desc_iova,
-		vring_desc_bytes(vq->size, cvq->ctrl.features) };
-	cvq->areas[1] = (struct vring_range){ vq->driver_iova,
-		vring_driver_bytes(vq->size, cvq->ctrl.features) };
-	cvq->areas[2] = (struct vring_range){ vq->device_iova,
-		vring_device_bytes(vq->size, cvq->ctrl.features) };
+		return vdpa_error_set(
+			rc, "control virtqueue: %s", vring_error_text(vring_dev_error(&cvq->ring)));
+	cvq->areas[0] = (struct vring_range){
+		vq->desc_iova, vring_desc_bytes(vq->size, cvq->ctrl.features)};
+	cvq->areas[1] = (struct vring_range){
+		vq->driver_iova, vring_driver_bytes(vq->size, cvq->ctrl.features)};
+	cvq->areas[2] = (struct vring_range){
+		vq->device_iova, vring_device_bytes(vq->size, cvq->ctrl.features)};
 	cvq->call_fd = vq->call_fd;
 	cvq->domain = vdpa_domain_get(domain);
 	return 0;
@@ -110,11 +110,11 @@ vdpa_cvq_start(struct vdpa_cvq *cvq, const struct vdpa_vq_config *vq, struct vdp
 void
 vdpa_cvq_stop(struct vdpa_cvq *cvq, struct vdpa_vq_state *state)
 {
-	struct vring_state at = { 0, 0 };
+	struct vring_state at = {0, 0};
 
 	if (cvq->domain != NULL)
 		at = vring_dev_state(&cvq->ring);
-	*state = (struct vdpa_vq_state){ at.avail, at.used };
+	*state = (struct vdpa_vq_state){at.avail, at.used};
 	vdpa_domain_put(cvq->domain);
 	cvq->domain = NULL;
 	cvq->call_fd = -1;
@@ -199,7 +199,7 @@ vdpa_cvq_serve(struct vdpa_cvq *cvq)
 	while (nr < COMMANDS_MAX && now_ms() < until_ms) {
 		if (vring_dev_pop(&cvq->ring, &chain, 1, cvq->segs, SEGS_MAX) == 0) {
 			if (vring_dev_error(&cvq->ring) != VRING_ERR_NONE ||
-			    !vring_dev_arm(&cvq->ring))
+				!vring_dev_arm(&cvq->ring))
 				break;
 			continue;
 		}
@@ -213,7 +213,7 @@ vdpa_cvq_serve(struct vdpa_cvq *cvq)
 	}
 	if (vring_dev_error(&cvq->ring) != VRING_ERR_NONE)
 		return vdpa_error_set(-EBADMSG, "control virtqueue: %s",
-				      vring_error_text(vring_dev_error(&cvq->ring)));
+			vring_error_text(vring_dev_error(&cvq->ring)));
 	mark_areas(cvq);
 	return nr == COMMANDS_MAX || now_ms() >= until_ms;
 }

@@ -21,10 +21,10 @@
 #define F_RING_RESET 40
 /* What stays between class and device: the consumer's transport has no way to carry or to mean it. */
 #define DEVICE_ONLY_FEATURES (BIT(VIRTIO_F_ACCESS_PLATFORM) | BIT(F_RING_RESET))
-#define CVQ_ONLY_FEATURES \
+#define CVQ_ONLY_FEATURES                                                                      \
 	(BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) | BIT(VIRTIO_NET_F_CTRL_VLAN) | \
-	 BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR))
-#define STOP_ALL_MS 1200		/* the stop deadline + 1 s */
+		BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR))
+#define STOP_ALL_MS 1200 /* the stop deadline + 1 s */
 
 RTE_LOG_REGISTER(vdpa_logtype, lib.vdpa, NOTICE);
 
@@ -39,11 +39,12 @@ static struct {
 	pthread_mutex_t lock;
 	void (*fn)(enum vdpa_event_type type, const char *device, const char *text, void *arg);
 	void *arg;
-} listener = { .lock = PTHREAD_MUTEX_INITIALIZER };
+} listener = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void
-vdpa_event_listen(void (*fn)(enum vdpa_event_type type, const char *device, const char *text, void *arg),
-		  void *arg)
+vdpa_event_listen(
+	void (*fn)(enum vdpa_event_type type, const char *device, const char *text, void *arg),
+	void *arg)
 {
 	pthread_mutex_lock(&listener.lock);
 	listener.fn = fn;
@@ -117,15 +118,16 @@ check_caps(const struct vdpa_device *dev, const struct vdpa_device_ops *ops, uin
 	bool host_va = (caps & VDPA_CAP_HOST_VA) != 0;
 
 	if (host_va + (ops->map != NULL) + (ops->set_map != NULL) != 1)
-		return refuse(dev, "exactly one of HOST_VA, map with unmap, and set_map says how it reaches memory");
+		return refuse(dev,
+			"exactly one of HOST_VA, map with unmap, and set_map says how it reaches memory");
 	if (ops->update_memory != NULL && !host_va)
 		return refuse(dev, "update_memory is for HOST_VA");
 	if (ops->kick == NULL && !host_va)
 		return refuse(dev, "a device that is not HOST_VA needs the op kick");
 	if ((ops->vq_start != NULL) != ((caps & VDPA_CAP_LATE_VQ) != 0))
 		return refuse(dev, "LATE_VQ and the ops vq_start and vq_stop go together");
-	if ((caps & VDPA_CAP_DIRTY) != 0 ? ops->dirty_start == NULL || ops->dirty_stop == NULL :
-					   ops->dirty_start != NULL || ops->dirty_stop != NULL)
+	if ((caps & VDPA_CAP_DIRTY) != 0 ? ops->dirty_start == NULL || ops->dirty_stop == NULL
+					 : ops->dirty_start != NULL || ops->dirty_stop != NULL)
 		return refuse(dev, "DIRTY and the ops dirty_start and dirty_stop go together");
 	if (ops->cvq != NULL && (caps & VDPA_CAP_CTRL_VQ) != 0)
 		return refuse(dev, "CTRL_VQ excludes the op cvq");
@@ -133,13 +135,15 @@ check_caps(const struct vdpa_device *dev, const struct vdpa_device_ops *ops, uin
 }
 
 static int
-check_info(const struct vdpa_device *dev, const struct vdpa_device_ops *ops, const struct vdpa_info *info)
+check_info(const struct vdpa_device *dev, const struct vdpa_device_ops *ops,
+	const struct vdpa_info *info)
 {
 	if (vdpa_type_find(info->virtio_id) == NULL)
 		return refuse(dev, "unknown virtio device type");
 	if (info->nr_vqs_max == 0 || info->nr_vqs_max > 256)
 		return refuse(dev, "nr_vqs_max must be 1 to 256");
-	if (info->vq_size_min > info->vq_size_max || info->vq_size_max == 0 || info->vq_size_max > 32768)
+	if (info->vq_size_min > info->vq_size_max || info->vq_size_max == 0 ||
+		info->vq_size_max > 32768)
 		return refuse(dev, "vq_size_min and vq_size_max contradict each other");
 	if (info->config_size_bytes > 256)
 		return refuse(dev, "config_size_bytes must be at most 256");
@@ -161,7 +165,8 @@ make_contract(struct vdpa_device_priv *priv)
 
 	contract->virtio_id = info->virtio_id;
 	contract->nr_pairs = priv->type->nr_pairs(info->nr_vqs_max - (own_cvq ? 1 : 0));
-	if (info->virtio_id == VIRTIO_ID_NET && (features & BIT(VIRTIO_NET_F_CTRL_VQ)) != 0 && !own_cvq) {
+	if (info->virtio_id == VIRTIO_ID_NET && (features & BIT(VIRTIO_NET_F_CTRL_VQ)) != 0 &&
+		!own_cvq) {
 		/* a Linux guest spins for ever on a control queue that nobody serves */
 		priv->class_cvq = ops->cvq != NULL || ops->set_active_queues != NULL;
 		if (!priv->class_cvq)
@@ -256,7 +261,8 @@ vdpa_device_register(struct vdpa_device *dev)
 	if (dev->name == NULL || dev->name[0] == '\0' || dev->ops == NULL)
 		return vdpa_error_set(-EINVAL, "a device needs a name and ops");
 	if (strlen(dev->name) >= VDPA_NAME_MAX)
-		return vdpa_error_set(-ENAMETOOLONG, "%s: longer than %u bytes", dev->name, VDPA_NAME_MAX - 1);
+		return vdpa_error_set(
+			-ENAMETOOLONG, "%s: longer than %u bytes", dev->name, VDPA_NAME_MAX - 1);
 	rc = check_ops(dev, dev->ops);
 	if (rc != 0)
 		return rc;
@@ -298,7 +304,8 @@ vdpa_device_unregister(struct vdpa_device *dev, bool force)
 	bound = priv->binding != NULL;
 	pthread_mutex_unlock(&priv->lock);
 	if (bound)
-		return vdpa_error_set(-EBUSY, "%s: binding %s is in use", dev->name, priv->binding->name);
+		return vdpa_error_set(
+			-EBUSY, "%s: binding %s is in use", dev->name, priv->binding->name);
 	registry_remove(priv);
 	dev->priv = NULL;
 	priv_free(priv);
@@ -355,7 +362,8 @@ vdpa_mgmtdev_foreach(int (*fn)(struct vdpa_mgmtdev *mgmtdev, void *arg), void *a
 {
 	int rc = 0;
 
-	for (struct vdpa_mgmtdev *mgmtdev = mgmtdevs; mgmtdev != NULL && rc == 0; mgmtdev = mgmtdev->next)
+	for (struct vdpa_mgmtdev *mgmtdev = mgmtdevs; mgmtdev != NULL && rc == 0;
+		mgmtdev = mgmtdev->next)
 		rc = fn(mgmtdev, arg);
 	return rc;
 }
@@ -585,13 +593,14 @@ vdpa_device_relay_set(struct vdpa_device *dev, enum vdpa_relay_policy relay)
 
 	pthread_mutex_lock(&priv->lock);
 	/* the consumer was told that it can be logged */
-	needed = relay == VDPA_RELAY_OFF && (priv->info.caps & VDPA_CAP_DIRTY) == 0 && priv->binding != NULL &&
-		 priv->binding->session != NULL && priv->contract.can_log;
+	needed = relay == VDPA_RELAY_OFF && (priv->info.caps & VDPA_CAP_DIRTY) == 0 &&
+		priv->binding != NULL && priv->binding->session != NULL && priv->contract.can_log;
 	if (!needed)
 		priv->relay = relay;
 	pthread_mutex_unlock(&priv->lock);
 	if (needed)
-		return vdpa_error_set(-EBUSY, "%s: its consumer was promised a log, which needs the relay", dev->name);
+		return vdpa_error_set(-EBUSY,
+			"%s: its consumer was promised a log, which needs the relay", dev->name);
 	report_queued(priv);
 	return 0;
 }
@@ -622,8 +631,8 @@ vdpa_device_fence(struct vdpa_device *dev, const char *op)
 	if (first) {
 		bool fenced = dev->ops->fence != NULL && dev->ops->fence(dev) == 0;
 
-		vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "%s did not return in time: %s", op,
-				  fenced ? "fenced" : "abandoned");
+		vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "%s did not return in time: %s",
+			op, fenced ? "fenced" : "abandoned");
 	}
 	pthread_mutex_lock(&priv->lock);
 	pthread_cond_broadcast(&priv->changed);
@@ -653,7 +662,8 @@ wait_stopped(struct vdpa_device *dev, void *arg)
 
 	pthread_mutex_lock(&priv->lock);
 	while (priv->binding != NULL && priv->binding->run.session != NULL && !priv->hung && !late)
-		late = pthread_cond_timedwait(&priv->changed, &priv->lock, &all->until) == ETIMEDOUT;
+		late = pthread_cond_timedwait(&priv->changed, &priv->lock, &all->until) ==
+			ETIMEDOUT;
 	hung = priv->hung;
 	pthread_mutex_unlock(&priv->lock);
 	if (late)
@@ -669,7 +679,7 @@ wait_stopped(struct vdpa_device *dev, void *arg)
 int
 vdpa_stop_all(uint32_t deadline_ms, void (*hung)(const char *device, void *arg), void *arg)
 {
-	struct stop_all all = { .hung = hung, .arg = arg };
+	struct stop_all all = {.hung = hung, .arg = arg};
 
 	if (deadline_ms == 0)
 		deadline_ms = STOP_ALL_MS;

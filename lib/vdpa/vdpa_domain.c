@@ -14,7 +14,7 @@
 struct vdpa_domain {
 	atomic_uint refs;
 	struct vdpa_domain *next, **pprev; /* under lock */
-	struct vdpa_device *owner;	   /* under lock; NULL: nobody, or it knows that memory is lost */
+	struct vdpa_device *owner; /* under lock; NULL: nobody, or it knows that memory is lost */
 	uint32_t nr;
 	struct vdpa_mapping **mappings;
 	struct vdpa_range *ranges;
@@ -51,23 +51,27 @@ check_range(const struct vdpa_range *range, const struct vdpa_device *owner)
 	if (range->size_bytes == 0)
 		return vdpa_error_set(-EINVAL, "memory region 0x%" PRIx64 " is empty", range->iova);
 	if (last < range->iova)
-		return vdpa_error_set(-EINVAL, "memory region 0x%" PRIx64 " of 0x%" PRIx64
-				      " bytes passes the end of the address space", range->iova,
-				      range->size_bytes);
+		return vdpa_error_set(-EINVAL,
+			"memory region 0x%" PRIx64 " of 0x%" PRIx64
+			" bytes passes the end of the address space",
+			range->iova, range->size_bytes);
 	if (range->size_bytes > SIZE_MAX / 2 ||
-	    (range->fd >= 0 && range->fd_offset > INT64_MAX - range->size_bytes))
-		return vdpa_error_set(-EINVAL, "memory region 0x%" PRIx64 " of 0x%" PRIx64
-				      " bytes passes the end of its file", range->iova,
-				      range->size_bytes);
+		(range->fd >= 0 && range->fd_offset > INT64_MAX - range->size_bytes))
+		return vdpa_error_set(-EINVAL,
+			"memory region 0x%" PRIx64 " of 0x%" PRIx64
+			" bytes passes the end of its file",
+			range->iova, range->size_bytes);
 	if (range->fd < 0 && range->va == NULL)
-		return vdpa_error_set(-EINVAL, "memory region 0x%" PRIx64
-				      " has neither a file nor an address", range->iova);
+		return vdpa_error_set(-EINVAL,
+			"memory region 0x%" PRIx64 " has neither a file nor an address",
+			range->iova);
 	if (owner != NULL && owner->priv != NULL &&
-	    (range->iova < owner->priv->info.iova_first || last > owner->priv->info.iova_last))
-		return vdpa_error_set(-EINVAL, "memory region 0x%" PRIx64 " to 0x%" PRIx64
-				      " is outside what %s reaches (0x%" PRIx64 " to 0x%" PRIx64
-				      ")", range->iova, last, owner->name,
-				      owner->priv->info.iova_first, owner->priv->info.iova_last);
+		(range->iova < owner->priv->info.iova_first || last > owner->priv->info.iova_last))
+		return vdpa_error_set(-EINVAL,
+			"memory region 0x%" PRIx64 " to 0x%" PRIx64
+			" is outside what %s reaches (0x%" PRIx64 " to 0x%" PRIx64 ")",
+			range->iova, last, owner->name, owner->priv->info.iova_first,
+			owner->priv->info.iova_last);
 	return 0;
 }
 
@@ -95,8 +99,9 @@ check_table(struct vdpa_domain *domain, const struct vdpa_device *owner)
 	qsort(ranges, domain->nr, sizeof(*ranges), compare_iova);
 	for (uint32_t i = 1; i < domain->nr; i++)
 		if (ranges[i].iova - ranges[i - 1].iova < ranges[i - 1].size_bytes)
-			return vdpa_error_set(-EINVAL, "memory regions 0x%" PRIx64 " and 0x%" PRIx64
-					      " overlap", ranges[i - 1].iova, ranges[i].iova);
+			return vdpa_error_set(-EINVAL,
+				"memory regions 0x%" PRIx64 " and 0x%" PRIx64 " overlap",
+				ranges[i - 1].iova, ranges[i].iova);
 	return 0;
 }
 
@@ -133,7 +138,7 @@ map_table(struct vdpa_domain *domain, const struct vdpa_domain *const formers[2]
 			.perm = VRING_PERM_RW,
 		};
 	}
-	domain->mem = (struct vring_mem){ domain->regions, domain->nr };
+	domain->mem = (struct vring_mem){domain->regions, domain->nr};
 	return 0;
 }
 
@@ -157,7 +162,7 @@ domain_free(struct vdpa_domain *domain)
 
 static int
 domain_fill(struct vdpa_domain *domain, const struct vdpa_range *regions,
-	    const struct vdpa_domain *const formers[2], struct vdpa_device *owner)
+	const struct vdpa_domain *const formers[2], struct vdpa_device *owner)
 {
 	int rc;
 
@@ -175,7 +180,7 @@ domain_fill(struct vdpa_domain *domain, const struct vdpa_range *regions,
 
 static int
 domain_create(struct vdpa_domain **out, const struct vdpa_range *regions, uint32_t nr_regions,
-	      const struct vdpa_domain *const formers[2], struct vdpa_device *owner)
+	const struct vdpa_domain *const formers[2], struct vdpa_device *owner)
 {
 	struct vdpa_domain *domain;
 	int rc;
@@ -207,16 +212,15 @@ domain_create(struct vdpa_domain **out, const struct vdpa_range *regions, uint32
 
 int
 vdpa_domain_create(struct vdpa_domain **out, const struct vdpa_range *regions, uint32_t nr_regions,
-		   struct vdpa_domain *former, struct vdpa_device *owner)
+	struct vdpa_domain *former, struct vdpa_device *owner)
 {
 	return domain_create(out, regions, nr_regions,
-			     (const struct vdpa_domain *const[2]){ former, NULL }, owner);
+		(const struct vdpa_domain *const[2]){former, NULL}, owner);
 }
 
 int
 vdpa_domain_extend(struct vdpa_domain **out, const struct vdpa_domain *domain,
-		   const struct vdpa_range *range, const struct vdpa_domain *former,
-		   struct vdpa_device *owner)
+	const struct vdpa_range *range, const struct vdpa_domain *former, struct vdpa_device *owner)
 {
 	struct vdpa_range *ranges = malloc((domain->nr + 1) * sizeof(*ranges));
 	int rc;
@@ -227,7 +231,7 @@ vdpa_domain_extend(struct vdpa_domain **out, const struct vdpa_domain *domain,
 	memcpy(ranges, domain->ranges, domain->nr * sizeof(*ranges));
 	ranges[domain->nr] = *range;
 	rc = domain_create(out, ranges, domain->nr + 1,
-			   (const struct vdpa_domain *const[2]){ domain, former }, owner);
+		(const struct vdpa_domain *const[2]){domain, former}, owner);
 	free(ranges);
 	return rc;
 }
@@ -243,7 +247,7 @@ void
 vdpa_domain_put(struct vdpa_domain *domain)
 {
 	if (domain != NULL &&
-	    atomic_fetch_sub_explicit(&domain->refs, 1, memory_order_acq_rel) == 1)
+		atomic_fetch_sub_explicit(&domain->refs, 1, memory_order_acq_rel) == 1)
 		domain_free(domain);
 }
 
@@ -262,7 +266,7 @@ vdpa_domain_ranges(const struct vdpa_domain *domain, uint32_t *nr_ranges)
 
 bool
 vdpa_range_same(const struct vdpa_domain *a, uint32_t index_a, const struct vdpa_domain *b,
-		uint32_t index_b)
+	uint32_t index_b)
 {
 	return a->mappings[index_a] == b->mappings[index_b];
 }

@@ -22,14 +22,15 @@
  * @return 0; -EINVAL (vdpa_error_text(): overlap, overflow, empty, beyond iova_first/last of the owner's device, not a
  *	mappable file); -ENOMEM; -EMFILE; what mmap gave.
  */
-int vdpa_domain_create(struct vdpa_domain **out, const struct vdpa_range *regions, uint32_t nr_regions,
-		       struct vdpa_domain *former, struct vdpa_device *owner);
+int vdpa_domain_create(struct vdpa_domain **out, const struct vdpa_range *regions,
+	uint32_t nr_regions, struct vdpa_domain *former, struct vdpa_device *owner);
 /**
  * The same memory and one range more; all mappings of domain are taken over, and the range's from former (NULL: none).
  * @return as vdpa_domain_create()
  */
-int vdpa_domain_extend(struct vdpa_domain **out, const struct vdpa_domain *domain, const struct vdpa_range *range,
-		       const struct vdpa_domain *former, struct vdpa_device *owner);
+int vdpa_domain_extend(struct vdpa_domain **out, const struct vdpa_domain *domain,
+	const struct vdpa_range *range, const struct vdpa_domain *former,
+	struct vdpa_device *owner);
 struct vdpa_domain *vdpa_domain_get(struct vdpa_domain *domain);
 /** The last one unmaps. NULL is legal. */
 void vdpa_domain_put(struct vdpa_domain *domain);
@@ -38,7 +39,8 @@ const struct vdpa_range *vdpa_domain_ranges(const struct vdpa_domain *domain, ui
 /**
  * Is it the same mapping, taken over? The same bytes mapped anew are not: a device may hold the address of the former one.
  */
-bool vdpa_range_same(const struct vdpa_domain *a, uint32_t index_a, const struct vdpa_domain *b, uint32_t index_b);
+bool vdpa_range_same(const struct vdpa_domain *a, uint32_t index_a, const struct vdpa_domain *b,
+	uint32_t index_b);
 /**
  * Replace our mapping by anonymous zero pages, at once and for ever: a datapath that hangs writes nowhere from now on.
  * Memory given by address (fd -1) is left alone. Mappings taken over from or by another domain are replaced too.
@@ -48,6 +50,7 @@ void vdpa_domain_fence(struct vdpa_domain *domain);
  * Read from the consumer's memory through a fresh view, also after a fence (for used->idx).
  * @return 0; -EFAULT.
  */
-int vdpa_domain_read(const struct vdpa_domain *domain, uint64_t iova, void *data, uint32_t len_bytes);
+int
+vdpa_domain_read(const struct vdpa_domain *domain, uint64_t iova, void *data, uint32_t len_bytes);
 
 #endif /* VDPA_DOMAIN_H */

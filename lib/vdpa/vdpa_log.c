@@ -37,7 +37,8 @@ vdpa_log_create(struct vdpa_log **out, void *va, uint64_t size_bytes)
 	if (log->base == MAP_FAILED) {
 		rc = -errno;
 		free(log);
-		return vdpa_error_set(rc, "log of %zu bytes: %s", (size_t)size_bytes, strerror(-rc));
+		return vdpa_error_set(
+			rc, "log of %zu bytes: %s", (size_t)size_bytes, strerror(-rc));
 	}
 	log->size_bytes = size_bytes;
 	atomic_init(&log->refs, 1);
@@ -101,7 +102,7 @@ vdpa_log_mark_all(struct vdpa_log *log, const struct vdpa_domain *domain)
 	ranges = vdpa_domain_ranges(domain, &nr);
 	for (uint32_t i = 0; i < nr; i++)
 		mark_range(log, ranges[i].iova >> VDPA_PAGE_SHIFT,
-			   (ranges[i].iova + ranges[i].size_bytes - 1) >> VDPA_PAGE_SHIFT);
+			(ranges[i].iova + ranges[i].size_bytes - 1) >> VDPA_PAGE_SHIFT);
 }
 
 struct vdpa_dirty *
@@ -126,7 +127,7 @@ vdpa_dirty_create(const struct vdpa_domain *domain)
 	dirty->nr_pages = last - dirty->first_page + 1;
 	dirty->map_bytes = RTE_ALIGN_CEIL(dirty->nr_pages, (uint64_t)WORD_PAGES) / 8;
 	dirty->words = mmap(NULL, dirty->map_bytes, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (dirty->words == MAP_FAILED) {
 		free(dirty);
 		return NULL;
@@ -165,7 +166,8 @@ static void
 or_word(struct vdpa_log *log, uint64_t word, uint64_t bits)
 {
 	if ((word + 1) * 8 <= log->size_bytes) {
-		__atomic_fetch_or((uint64_t *)log->base + word, rte_cpu_to_le_64(bits), __ATOMIC_RELAXED);
+		__atomic_fetch_or(
+			(uint64_t *)log->base + word, rte_cpu_to_le_64(bits), __ATOMIC_RELAXED);
 		return;
 	}
 	for (unsigned int i = 0; i < 8; i++)

@@ -26,7 +26,7 @@ struct vdpa_log {
 	uint8_t *base;
 	uint64_t size_bytes;
 	atomic_uint refs;
-	atomic_bool lost;	/**< its owner cut it: zero pages now */
+	atomic_bool lost; /**< its owner cut it: zero pages now */
 };
 
 /** A second view of a shared mapping. 0; -EINVAL; what mremap gave. */
@@ -37,8 +37,8 @@ void vdpa_log_put(struct vdpa_log *log);
 void vdpa_log_mark_all(struct vdpa_log *log, const struct vdpa_domain *domain);
 
 struct vdpa_dirty {
-	struct vdpa_dirty *retired;	/**< the class's: waits for the datapath's next stop */
-	uint64_t first_page;		/**< a multiple of 64 */
+	struct vdpa_dirty *retired; /**< the class's: waits for the datapath's next stop */
+	uint64_t first_page;        /**< a multiple of 64 */
 	uint64_t nr_pages;
 	size_t map_bytes;
 	_Atomic(uint64_t) *words;

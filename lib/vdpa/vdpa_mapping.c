@@ -25,7 +25,7 @@ static struct {
 	pthread_mutex_t lock;
 	uint32_t users;
 	int fd;
-} alarm_bell = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1 };
+} alarm_bell = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1};
 
 /* ---- memory that its owner took away ---- */
 
@@ -145,7 +145,7 @@ mapping_map(struct vdpa_mapping *mapping)
 	skipped = range->fd_offset % page;
 	mapping->size_bytes = RTE_ALIGN_MUL_CEIL(skipped + range->size_bytes, page);
 	base = mmap(NULL, mapping->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, range->fd,
-		    range->fd_offset - skipped);
+		range->fd_offset - skipped);
 	if (base == MAP_FAILED)
 		return errno == ENODEV ? -EINVAL : -errno;
 	madvise(base, mapping->size_bytes, MADV_DONTDUMP);
@@ -165,12 +165,12 @@ mapping_open(struct vdpa_mapping *mapping)
 	range->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (range->fd < 0 || fstat(range->fd, &st) != 0)
 		return vdpa_error_set(-errno, "memory region 0x%" PRIx64 ": descriptor %d: %s",
-				      range->iova, fd, strerror(errno));
+			range->iova, fd, strerror(errno));
 	if (S_ISREG(st.st_mode) && end > (uint64_t)st.st_size)
 		return vdpa_error_set(-EINVAL,
-				      "memory region 0x%" PRIx64 " ends at byte %" PRIu64
-				      " of a file of %" PRIu64,
-				      range->iova, end, (uint64_t)st.st_size);
+			"memory region 0x%" PRIx64 " ends at byte %" PRIu64
+			" of a file of %" PRIu64,
+			range->iova, end, (uint64_t)st.st_size);
 	mapping->is_file = S_ISREG(st.st_mode);
 	mapping->dev = st.st_dev;
 	mapping->ino = st.st_ino;
@@ -193,9 +193,10 @@ vdpa_mapping_create(const struct vdpa_range *range, struct vdpa_mapping **out)
 		if (rc == 0) {
 			rc = mapping_map(mapping);
 			if (rc != 0)
-				vdpa_error_set(rc, "memory region 0x%" PRIx64 " of %" PRIu64
-					       " bytes cannot be mapped: %s", range->iova,
-					       range->size_bytes, strerror(-rc));
+				vdpa_error_set(rc,
+					"memory region 0x%" PRIx64 " of %" PRIu64
+					" bytes cannot be mapped: %s",
+					range->iova, range->size_bytes, strerror(-rc));
 		}
 	}
 	if (rc != 0) {
@@ -213,7 +214,7 @@ is_same(const struct vdpa_mapping *mapping, const struct vdpa_range *range, dev_
 	const struct vdpa_range *own = &mapping->range;
 
 	if (own->iova != range->iova || own->size_bytes != range->size_bytes ||
-	    (own->fd < 0) != (range->fd < 0))
+		(own->fd < 0) != (range->fd < 0))
 		return false;
 	if (own->fd < 0)
 		return own->va == range->va;
@@ -231,19 +232,19 @@ void
 vdpa_mapping_put(struct vdpa_mapping *mapping)
 {
 	if (mapping != NULL &&
-	    atomic_fetch_sub_explicit(&mapping->refs, 1, memory_order_acq_rel) == 1)
+		atomic_fetch_sub_explicit(&mapping->refs, 1, memory_order_acq_rel) == 1)
 		mapping_free(mapping);
 }
 
 bool
 vdpa_mapping_serves(const struct vdpa_mapping *mapping, const struct vdpa_range *range)
 {
-	struct stat st = { 0 };
+	struct stat st = {0};
 
 	if (range->fd >= 0 && fstat(range->fd, &st) != 0)
 		return false;
 	return is_same(mapping, range, st.st_dev, st.st_ino) && !atomic_load(&mapping->fenced) &&
-	       !atomic_load(&mapping->lost);
+		!atomic_load(&mapping->lost);
 }
 
 void
@@ -253,7 +254,7 @@ vdpa_mapping_fence(struct vdpa_mapping *mapping)
 		return;
 	if (!vdpa_map_zero(mapping->base, mapping->size_bytes))
 		VDPA_LOG(ERR, "memory region 0x%" PRIx64 " cannot be fenced: %s",
-			 mapping->range.iova, strerror(errno));
+			mapping->range.iova, strerror(errno));
 }
 
 /* A file of which pread() knows nothing: a device. */
@@ -267,7 +268,7 @@ read_view(const struct vdpa_mapping *mapping, uint64_t offset, void *data, size_
 		return -EFAULT;
 	skipped = offset % page;
 	view = mmap(NULL, RTE_ALIGN_MUL_CEIL(skipped + len_bytes, page), PROT_READ, MAP_SHARED,
-		    mapping->range.fd, offset - skipped);
+		mapping->range.fd, offset - skipped);
 	if (view == MAP_FAILED)
 		return -EFAULT;
 	memcpy(data, view + skipped, len_bytes);

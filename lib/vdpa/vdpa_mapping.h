@@ -34,10 +34,10 @@ void vdpa_mapping_put(struct vdpa_mapping *mapping); /* NULL is legal */
 bool vdpa_mapping_serves(const struct vdpa_mapping *mapping, const struct vdpa_range *range);
 void vdpa_mapping_fence(struct vdpa_mapping *mapping);
 /* Read from the file itself; offset and length lie within the range. 0, or -EFAULT. */
-int vdpa_mapping_read(const struct vdpa_mapping *mapping, uint64_t offset, void *data,
-		      size_t len_bytes);
+int vdpa_mapping_read(
+	const struct vdpa_mapping *mapping, uint64_t offset, void *data, size_t len_bytes);
 
-/* vdpa_sigbus.c: replace memory by zero pages, at once, under whoever uses it; in signal context too. */
+/* vdpa_sigbus.c: put zero pages in its place, under whoever uses it. In signal context too. */
 bool vdpa_map_zero(void *start, size_t size_bytes);
 /* vdpa_domain.c: some mapping is lost. On the control thread. */
 void vdpa_domain_lost(void *arg);

@@ -15,14 +15,14 @@
 #include "vdpa_private.h"
 
 #define POOL_THREADS_MAX 64
-#define POOL_IDLE_S 10		/* an idle thread of the pool ends after this */
-#define NS_PER_MS UINT64_C(1000000)
-#define NS_PER_S UINT64_C(1000000000)
+#define POOL_IDLE_S      10 /* an idle thread of the pool ends after this */
+#define NS_PER_MS        UINT64_C(1000000)
+#define NS_PER_S         UINT64_C(1000000000)
 
 static struct {
 	pthread_mutex_t lock;
-	pthread_cond_t work;	/* something was queued */
-	pthread_cond_t done;	/* some work, or a thread, ended; a fence is complete */
+	pthread_cond_t work; /* something was queued */
+	pthread_cond_t done; /* some work, or a thread, ended; a fence is complete */
 	struct vdpa_work *first, **last;
 	unsigned int nr_queued, nr_threads, nr_idle;
 	bool stopping;
@@ -31,7 +31,7 @@ static struct {
 	bool control_runs;
 	pthread_t control;
 	int epoll_fd, wake_fd;
-	uint64_t wake_at_ns;	/* when it looks at deadlines next */
+	uint64_t wake_at_ns; /* when it looks at deadlines next */
 	struct vdpa_op *ops;
 	struct vdpa_work *periodic;
 } pool = {
@@ -290,12 +290,14 @@ control_thread(void *arg __rte_unused)
 		int timeout_ms = -1, nr;
 
 		if (next != UINT64_MAX)
-			timeout_ms = next <= now ? 0 : RTE_MIN((next - now) / NS_PER_MS + 1, 60000u);
+			timeout_ms = next <= now ? 0
+						 : RTE_MIN((next - now) / NS_PER_MS + 1, 60000u);
 		nr = epoll_wait(pool.epoll_fd, events, RTE_DIM(events), timeout_ms);
 		for (int i = 0; i < nr; i++) {
 			if (events[i].data.u64 != 0)
 				watch_run(events[i].data.u64);
-			else if (read(pool.wake_fd, &drained, sizeof(drained)) < 0 && errno != EAGAIN)
+			else if (read(pool.wake_fd, &drained, sizeof(drained)) < 0 &&
+				errno != EAGAIN)
 				VDPA_LOG(ERR, "control thread: %s", strerror(errno));
 		}
 		pthread_mutex_lock(&pool.lock);
@@ -308,7 +310,7 @@ control_thread(void *arg __rte_unused)
 static int
 control_start_locked(void)
 {
-	struct epoll_event event = { .events = EPOLLIN };
+	struct epoll_event event = {.events = EPOLLIN};
 	int rc;
 
 	if (pool.control_runs)
@@ -317,7 +319,7 @@ control_start_locked(void)
 	pool.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pool.wake_at_ns = UINT64_MAX;
 	if (pool.epoll_fd < 0 || pool.wake_fd < 0 ||
-	    epoll_ctl(pool.epoll_fd, EPOLL_CTL_ADD, pool.wake_fd, &event) != 0)
+		epoll_ctl(pool.epoll_fd, EPOLL_CTL_ADD, pool.wake_fd, &event) != 0)
 		rc = -errno;
 	else
 		rc = start_thread(&pool.control, control_thread, "vdpa-control");
@@ -401,7 +403,7 @@ vdpa_op_end(struct vdpa_op *op)
 int
 vdpa_watch_add(int fd, void (*fn)(void *arg), void *arg)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
 	struct watch *watch = malloc(sizeof(*watch));
 	int rc;
 
@@ -415,7 +417,7 @@ vdpa_watch_add(int fd, void (*fn)(void *arg), void *arg)
 		return rc;
 	}
 	pthread_mutex_lock(&watch_lock);
-	*watch = (struct watch){ .id = ++watch_last_id, .fd = fd, .fn = fn, .arg = arg };
+	*watch = (struct watch){.id = ++watch_last_id, .fd = fd, .fn = fn, .arg = arg};
 	event.data.u64 = watch->id;
 	if (epoll_ctl(pool.epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
 		rc = -errno;

@@ -56,18 +56,23 @@ struct vring_range;
  * What a device can do beyond what its ops say; a bit is never a repetition of "the op exists".
  * X-macro: enumerator, bit, short name for people.
  */
-#define VDPA_CAPS(X) \
-	X(VDPA_CAP_GET_STATE, 0, "get-state")		/* stop and vq_stop fill true indices */ \
-	X(VDPA_CAP_SET_STATE, 1, "set-state")		/* start takes any index; without it only 0 (packed: wrap 1) */ \
-	X(VDPA_CAP_IN_ORDER, 2, "in-order")		/* completes in order whatever was negotiated */ \
-	X(VDPA_CAP_LATE_VQ, 3, "late-vq")		/* queues start and stop while others run */ \
-	X(VDPA_CAP_CTRL_VQ, 4, "ctrl-vq")		/* serves the control virtqueue itself; excludes the op cvq */ \
-	X(VDPA_CAP_HOST_VA, 5, "host-va")		/* software: reaches memory by vdpa_domain_mem() */ \
-	X(VDPA_CAP_MAP_PERSIST, 6, "map-persist")	/* maps survive a reset */ \
-	X(VDPA_CAP_DIRTY, 7, "dirty-log")		/* reports what it writes, between dirty_start and dirty_stop */
+#define VDPA_CAPS(X)                                                                          \
+	X(VDPA_CAP_GET_STATE, 0, "get-state") /* stop and vq_stop fill true indices */        \
+	X(VDPA_CAP_SET_STATE, 1,                                                              \
+		"set-state") /* start takes any index; without it only 0 (packed: wrap 1) */  \
+	X(VDPA_CAP_IN_ORDER, 2, "in-order") /* completes in order whatever was negotiated */  \
+	X(VDPA_CAP_LATE_VQ, 3, "late-vq")   /* queues start and stop while others run */      \
+	X(VDPA_CAP_CTRL_VQ, 4,                                                                \
+		"ctrl-vq") /* serves the control virtqueue itself; excludes the op cvq */     \
+	X(VDPA_CAP_HOST_VA, 5, "host-va") /* software: reaches memory by vdpa_domain_mem() */ \
+	X(VDPA_CAP_MAP_PERSIST, 6, "map-persist") /* maps survive a reset */                  \
+	X(VDPA_CAP_DIRTY, 7,                                                                  \
+		"dirty-log") /* reports what it writes, between dirty_start and dirty_stop */
 
 #define VDPA_CAP_ENUM(name, bit, text) name = 1 << (bit),
-enum vdpa_cap { VDPA_CAPS(VDPA_CAP_ENUM) };
+enum vdpa_cap {
+	VDPA_CAPS(VDPA_CAP_ENUM)
+};
 #undef VDPA_CAP_ENUM
 
 /**
@@ -75,18 +80,18 @@ enum vdpa_cap { VDPA_CAPS(VDPA_CAP_ENUM) };
  * (virtio 1.2, 2.8.1), a fresh ring being 0x8000.
  */
 struct vdpa_vq_state {
-	uint16_t avail;	/**< next entry that the device takes from the driver */
-	uint16_t used;	/**< next entry that the device gives back */
+	uint16_t avail; /**< next entry that the device takes from the driver */
+	uint16_t used;  /**< next entry that the device gives back */
 };
 
 /** One virtqueue as the device is to run it. */
 struct vdpa_vq_config {
-	uint16_t index;			/**< below the device's nr_vqs_max */
-	uint16_t size;			/**< entries; within vq_size_min and vq_size_max; split: a power of two */
-	uint64_t desc_iova;		/**< descriptor area (virtio 1.2, 2.6 to 2.8) */
-	uint64_t driver_iova;		/**< driver area: available ring, or driver event suppression */
-	uint64_t device_iova;		/**< device area: used ring, or device event suppression */
-	struct vdpa_vq_state state;	/**< where to start */
+	uint16_t index; /**< below the device's nr_vqs_max */
+	uint16_t size;  /**< entries; within vq_size_min and vq_size_max; split: a power of two */
+	uint64_t desc_iova;         /**< descriptor area (virtio 1.2, 2.6 to 2.8) */
+	uint64_t driver_iova;       /**< driver area: available ring, or driver event suppression */
+	uint64_t device_iova;       /**< device area: used ring, or device event suppression */
+	struct vdpa_vq_state state; /**< where to start */
 	/**
 	 * Written (8 bytes) to interrupt the driver; always valid. The class's: the number stays the same while the queue
 	 * runs, what is behind it may change. Software calls vdpa_vq_signal() instead.
@@ -101,45 +106,53 @@ struct vdpa_vq_config {
 
 /** All that a start commits. Valid during the op; the domain until stop returns. */
 struct vdpa_start {
-	uint64_t features;		/**< agreed with the device (ACCESS_PLATFORM included), not what the guest saw */
-	struct vdpa_domain *domain;	/**< the consumer's memory */
+	uint64_t
+		features; /**< agreed with the device (ACCESS_PLATFORM included), not what the guest saw */
+	struct vdpa_domain *domain; /**< the consumer's memory */
 	const struct vdpa_vq_config *vqs;
-	uint16_t nr_vqs;		/**< entries of vqs; indices need not be contiguous */
-	uint16_t nr_active_pairs;	/**< net: pairs that carry traffic (virtio 1.2, 5.1.6.5.6) */
+	uint16_t nr_vqs;          /**< entries of vqs; indices need not be contiguous */
+	uint16_t nr_active_pairs; /**< net: pairs that carry traffic (virtio 1.2, 5.1.6.5.6) */
 };
 
 /** When a device is relayed by shadow virtqueues of the framework. X-macro: enumerator, text. */
-#define VDPA_RELAYS(X) \
-	X(VDPA_RELAY_AUTO, "auto")	/* while a log is wanted that the device cannot write, or no start index is possible */ \
-	X(VDPA_RELAY_ALWAYS, "always") \
-	X(VDPA_RELAY_OFF, "off")	/* never: what needs it is refused */
+#define VDPA_RELAYS(X)                                                                                          \
+	X(VDPA_RELAY_AUTO,                                                                                      \
+		"auto") /* while a log is wanted that the device cannot write, or no start index is possible */ \
+	X(VDPA_RELAY_ALWAYS, "always")                                                                          \
+	X(VDPA_RELAY_OFF, "off") /* never: what needs it is refused */
 #define VDPA_RELAY_ENUM(name, text) name,
-enum vdpa_relay_policy { VDPA_RELAYS(VDPA_RELAY_ENUM) };
+enum vdpa_relay_policy {
+	VDPA_RELAYS(VDPA_RELAY_ENUM)
+};
 #undef VDPA_RELAY_ENUM
 
 /** What a device is. Filled once by get_info; numbers do not change while the device is registered. */
 struct vdpa_info {
-	uint16_t virtio_id;		/**< VIRTIO_ID_NET or VIRTIO_ID_BLOCK */
-	uint16_t nr_vqs_max;		/**< queues that the device itself serves (its own control virtqueue included) */
-	uint16_t vq_size_min, vq_size_max;	/**< entries */
-	uint32_t vendor_id;		/**< PCI vendor id of the card, 0 for software */
-	uint32_t vq_align_bytes;	/**< alignment of ring areas that the device needs beyond virtio's; 0: none */
-	uint32_t config_size_bytes;	/**< bytes of device-specific configuration space, at most 256 */
-	uint32_t op_deadline_ms;	/**< longest time an op may take; 0: the class's defaults */
-	uint64_t features;		/**< virtio feature bits offered */
-	uint64_t caps;			/**< enum vdpa_cap */
-	uint64_t iova_first, iova_last;	/**< addresses the device can reach, both inclusive; 0 and 0: all */
-	int numa_node;			/**< -1: any */
-	enum vdpa_relay_policy relay;	/**< to begin with: the key relay= of every parent */
+	uint16_t virtio_id; /**< VIRTIO_ID_NET or VIRTIO_ID_BLOCK */
+	uint16_t
+		nr_vqs_max; /**< queues that the device itself serves (its own control virtqueue included) */
+	uint16_t vq_size_min, vq_size_max; /**< entries */
+	uint32_t vendor_id;                /**< PCI vendor id of the card, 0 for software */
+	uint32_t
+		vq_align_bytes; /**< alignment of ring areas that the device needs beyond virtio's; 0: none */
+	uint32_t
+		config_size_bytes; /**< bytes of device-specific configuration space, at most 256 */
+	uint32_t op_deadline_ms;   /**< longest time an op may take; 0: the class's defaults */
+	uint64_t features;         /**< virtio feature bits offered */
+	uint64_t caps;             /**< enum vdpa_cap */
+	uint64_t iova_first,
+		iova_last; /**< addresses the device can reach, both inclusive; 0 and 0: all */
+	int numa_node;     /**< -1: any */
+	enum vdpa_relay_policy relay; /**< to begin with: the key relay= of every parent */
 };
 
 /** A piece of a consumer's memory. */
 struct vdpa_range {
 	uint64_t iova;
 	uint64_t size_bytes;
-	void *va;		/**< where it is mapped in this process */
-	int fd;			/**< the file behind it, or -1 */
-	uint64_t fd_offset;	/**< offset of iova in that file */
+	void *va;           /**< where it is mapped in this process */
+	int fd;             /**< the file behind it, or -1 */
+	uint64_t fd_offset; /**< offset of iova in that file */
 };
 
 /**
@@ -195,7 +208,8 @@ struct vdpa_device_ops {
 	void (*kick)(struct vdpa_device *dev, uint16_t index);
 	/** Fill one value for each name in vq_stat_names. Any thread, must not block. Monotonic until unregistered. */
 	int (*vq_stats)(struct vdpa_device *dev, uint16_t index, uint64_t *values);
-	const char *const *vq_stat_names;	/**< NULL-terminated, at most VDPA_VQ_STATS_MAX; NULL with vq_stats NULL */
+	const char *const *
+		vq_stat_names; /**< NULL-terminated, at most VDPA_VQ_STATS_MAX; NULL with vq_stats NULL */
 
 	/** net: from now on pairs 0 to nr_pairs - 1 carry traffic. Only while running. */
 	int (*set_active_queues)(struct vdpa_device *dev, uint16_t nr_pairs);
@@ -204,18 +218,22 @@ struct vdpa_device_ops {
 	 * already checked. -ENOTSUP and any other error is answered with VIRTIO_NET_ERR. Also called after start to restore
 	 * what the driver had set, in the order of the classes.
 	 */
-	int (*cvq)(struct vdpa_device *dev, uint8_t cls, uint8_t cmd, const void *data, size_t len_bytes);
+	int (*cvq)(struct vdpa_device *dev, uint8_t cls, uint8_t cmd, const void *data,
+		size_t len_bytes);
 	/** Copy device-specific configuration space, little-endian; the range lies within config_size_bytes. */
-	int (*config_read)(struct vdpa_device *dev, uint32_t offset, void *data, uint32_t len_bytes);
+	int (*config_read)(
+		struct vdpa_device *dev, uint32_t offset, void *data, uint32_t len_bytes);
 	/** The consumer writes configuration space; the range lies within config_size_bytes. */
-	int (*config_write)(struct vdpa_device *dev, uint32_t offset, const void *data, uint32_t len_bytes);
+	int (*config_write)(
+		struct vdpa_device *dev, uint32_t offset, const void *data, uint32_t len_bytes);
 
 	/** Make a range reachable. Legal at any time between register and unregister, also while running. */
 	int (*map)(struct vdpa_device *dev, const struct vdpa_range *range);
 	/** Undo exactly one map. No access to it after it returns. */
 	int (*unmap)(struct vdpa_device *dev, uint64_t iova, uint64_t size_bytes);
 	/** Replace the whole table; ranges in both keep being reachable throughout. */
-	int (*set_map)(struct vdpa_device *dev, const struct vdpa_range *ranges, uint32_t nr_ranges);
+	int (*set_map)(
+		struct vdpa_device *dev, const struct vdpa_range *ranges, uint32_t nr_ranges);
 	/**
 	 * VDPA_CAP_HOST_VA: the memory of a running device changed; use vdpa_domain_mem() of this domain from now on.
 	 * Nothing of the former domain is used after it returns. After an error the class stops the device.
@@ -231,17 +249,18 @@ struct vdpa_device_ops {
 	int (*dirty_stop)(struct vdpa_device *dev);
 };
 
-#define VDPA_VQ_STATS_MAX 24	/**< counters a queue */
-#define VDPA_NAME_MAX 64	/**< bytes of a device's name, its NUL included (librte_vhost compares no more) */
+#define VDPA_VQ_STATS_MAX 24 /**< counters a queue */
+#define VDPA_NAME_MAX \
+	64 /**< bytes of a device's name, its NUL included (librte_vhost compares no more) */
 
 struct vdpa_device_priv;
 
 /** A device: the first member of the parent's own structure, which the parent owns until unregister returned 0. */
 struct vdpa_device {
-	const char *name;			/**< unique; valid while registered */
+	const char *name; /**< unique; valid while registered */
 	const struct vdpa_device_ops *ops;
-	const struct vdpa_mgmtdev *mgmtdev;	/**< whose dev_add made it */
-	struct vdpa_device_priv *priv;		/**< the class's */
+	const struct vdpa_mgmtdev *mgmtdev; /**< whose dev_add made it */
+	struct vdpa_device_priv *priv;      /**< the class's */
 };
 
 /**
@@ -314,7 +333,7 @@ struct vdpa_path {
 	 */
 	int wake_fds[2];
 
-	struct vdpa_worker *worker;	/**< the class's, as all that follows */
+	struct vdpa_worker *worker; /**< the class's, as all that follows */
 	struct vdpa_path *next, *prev;
 	int armed_fds[2];
 	uint64_t idle_since;
@@ -347,12 +366,12 @@ int vdpa_path_run(struct vdpa_path *path, void (*fn)(void *arg), void *arg);
  * @{
  */
 struct vdpa_mgmtdev {
-	const char *name;		/**< "sw_net" */
+	const char *name; /**< "sw_net" */
 	/** All keys it takes, for messages and help: "backend=loopback|null|peer,peer=NAME,mac=..." */
 	const char *keys;
-	uint64_t features;		/**< features that its devices can offer */
+	uint64_t features; /**< features that its devices can offer */
 	uint16_t virtio_id;
-	uint16_t max_vqp;		/**< queue pairs (net) or queues (block) at most */
+	uint16_t max_vqp; /**< queue pairs (net) or queues (block) at most */
 	/**
 	 * Make a device and register it. Management thread.
 	 * @param args
@@ -362,7 +381,7 @@ struct vdpa_mgmtdev {
 	int (*dev_add)(const struct vdpa_mgmtdev *mgmtdev, const char *name, const char *args);
 	/** Unregister and free. Management thread. @return what vdpa_device_unregister() said. */
 	int (*dev_del)(const struct vdpa_mgmtdev *mgmtdev, struct vdpa_device *dev, bool force);
-	struct vdpa_mgmtdev *next;	/**< the class's */
+	struct vdpa_mgmtdev *next; /**< the class's */
 };
 
 /** From a constructor (RTE_INIT). */
@@ -375,17 +394,19 @@ void vdpa_mgmtdev_register(struct vdpa_mgmtdev *mgmtdev);
  * @{
  */
 int vdpa_arg_uint(const char *key, const char *value, uint64_t min, uint64_t max, uint64_t *out);
-int vdpa_arg_hex(const char *key, const char *value, uint64_t allowed, uint64_t *out);	/**< a mask within allowed */
-int vdpa_arg_bool(const char *key, const char *value, bool *out);			/**< on|off */
-int vdpa_arg_mac(const char *key, const char *value, uint8_t mac[6]);			/**< unicast */
+int vdpa_arg_hex(const char *key, const char *value, uint64_t allowed,
+	uint64_t *out);                                               /**< a mask within allowed */
+int vdpa_arg_bool(const char *key, const char *value, bool *out);     /**< on|off */
+int vdpa_arg_mac(const char *key, const char *value, uint8_t mac[6]); /**< unicast */
 /** One of a NULL-terminated list; out is its position. */
-int vdpa_arg_choice(const char *key, const char *value, const char *const *choices, unsigned int *out);
+int
+vdpa_arg_choice(const char *key, const char *value, const char *const *choices, unsigned int *out);
 /**
  * Split "k=v,k=v" (a NULL or empty string has none) and call fn for each pair. Unknown keys (not in the NULL-terminated
  * list keys) and keys given twice are errors; fn's error ends it.
  */
 int vdpa_args_parse(const char *args, const char *const *keys,
-		    int (*fn)(const char *key, const char *value, void *arg), void *arg);
+	int (*fn)(const char *key, const char *value, void *arg), void *arg);
 /** @} */
 
 /** What the last failing call of this thread was about: one sentence for people, never NULL. */

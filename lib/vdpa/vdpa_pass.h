@@ -15,34 +15,36 @@
 
 #define BIT(feature) (UINT64_C(1) << (feature))
 #define F_RING_RESET 40
-#define PACKED_FRESH 0x8000		/* offset 0, wrap counter 1 */
-#define STOP_MS 200u
-#define CVQ_MS 1000u
-#define RESET_MS 10000u
-#define OP_MS 2000u
+#define PACKED_FRESH 0x8000 /* offset 0, wrap counter 1 */
+#define STOP_MS      200u
+#define CVQ_MS       1000u
+#define RESET_MS     10000u
+#define OP_MS        2000u
 
 /* What the pass works on. */
 struct vdpa_plan {
-	struct vdpa_session *session;	/* NULL: nobody is attached */
+	struct vdpa_session *session; /* NULL: nobody is attached */
 	bool driver_ok;
 	uint64_t features;
 	struct vdpa_domain *domain;
 	uint32_t seq;
-	int ctrl_vq;			/* index of the queue that the class serves, -1: none */
+	int ctrl_vq; /* index of the queue that the class serves, -1: none */
 	bool log;
-	struct vdpa_log *log_view;	/* NULL: the consumer gave none yet */
+	struct vdpa_log *log_view; /* NULL: the consumer gave none yet */
 	enum vdpa_relay_policy relay;
 	enum vdpa_mode mode;
 	const char *mode_why;
-	struct vdpa_domain *device_domain;	/* domain, with the shadow rings if there are any; borrowed */
+	struct vdpa_domain
+		*device_domain; /* domain, with the shadow rings if there are any; borrowed */
 };
 
 /* Run one op within its deadline. After -ETIMEDOUT the device hangs and is not touched any more. */
-#define VDPA_OP(priv, name, default_ms, call) \
-	__extension__({ \
-		struct vdpa_op op_; \
-		vdpa_op_begin(&op_, (priv)->dev, name, RTE_MAX(default_ms, (priv)->info.op_deadline_ms)); \
-		vdpa_pass_op_result(priv, &op_, (call)); \
+#define VDPA_OP(priv, name, default_ms, call)                              \
+	__extension__({                                                    \
+		struct vdpa_op op_;                                        \
+		vdpa_op_begin(&op_, (priv)->dev, name,                     \
+			RTE_MAX(default_ms, (priv)->info.op_deadline_ms)); \
+		vdpa_pass_op_result(priv, &op_, (call));                   \
 	})
 
 static inline bool
@@ -73,32 +75,36 @@ int vdpa_pass_device_reset(struct vdpa_binding *binding);
 /* Make the device reach another memory. A HOST_VA device is told by start, or by update_memory while it runs. */
 int vdpa_pass_set_domain(struct vdpa_binding *binding, struct vdpa_domain *domain);
 /* Where a split ring stands whose buffers are used in order. */
-int vdpa_pass_used_index(const struct vdpa_domain *domain, uint64_t device_iova, struct vdpa_vq_state *state);
+int vdpa_pass_used_index(
+	const struct vdpa_domain *domain, uint64_t device_iova, struct vdpa_vq_state *state);
 
 /* ---- vdpa_pass_vq.c ---- */
 bool vdpa_pass_is_class_vq(const struct vdpa_binding *binding, uint64_t features, uint16_t index);
 /* Remember where a queue stopped; state NULL: the device did not say. */
-void vdpa_pass_keep_state(struct vdpa_binding *binding, uint16_t index, const struct vdpa_vq_state *state);
+void vdpa_pass_keep_state(
+	struct vdpa_binding *binding, uint16_t index, const struct vdpa_vq_state *state);
 void vdpa_pass_cvq_kicked(void *arg);
 void vdpa_pass_cvq_stop(struct vdpa_binding *binding, uint16_t index);
 /* The device runs the queue now: relay it, or hear its doorbell. -ETIMEDOUT: a worker hangs. */
 int vdpa_pass_vq_runs(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index);
 /* The device has stopped it, here (NULL: it did not say): what the relay holds is handed back, the position kept. */
-int vdpa_pass_vq_ends(struct vdpa_binding *binding, uint16_t index, const struct vdpa_vq_state *state);
+int
+vdpa_pass_vq_ends(struct vdpa_binding *binding, uint16_t index, const struct vdpa_vq_state *state);
 /* Interrupt the consumer. */
 void vdpa_pass_signal(struct vdpa_binding *binding, uint16_t index);
 void vdpa_pass_doorbell_unwatch(struct vdpa_binding *binding, uint16_t index);
-void vdpa_pass_vq_note_running(struct vdpa_binding *binding, uint16_t index, const struct vdpa_session_vq *plan);
-int vdpa_pass_start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index,
-			  struct vdpa_vq_state *state);
-int vdpa_pass_make_config(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index,
-			  struct vdpa_vq_config *config);
+void vdpa_pass_vq_note_running(
+	struct vdpa_binding *binding, uint16_t index, const struct vdpa_session_vq *plan);
+int vdpa_pass_start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan,
+	uint16_t index, struct vdpa_vq_state *state);
+int vdpa_pass_make_config(struct vdpa_binding *binding, const struct vdpa_plan *plan,
+	uint16_t index, struct vdpa_vq_config *config);
 /* A queue that cannot run is left out; the others go on. */
-void vdpa_pass_vq_fail(struct vdpa_binding *binding, struct vdpa_session_vq *vq, uint32_t base_seq, uint16_t index, int error,
-		       const char *why);
+void vdpa_pass_vq_fail(struct vdpa_binding *binding, struct vdpa_session_vq *vq, uint32_t base_seq,
+	uint16_t index, int error, const char *why);
 int vdpa_pass_vq_stop(struct vdpa_binding *binding, uint16_t index);
-void vdpa_pass_plan_vq_fail(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index, int error,
-			    const char *why);
+void vdpa_pass_plan_vq_fail(struct vdpa_binding *binding, const struct vdpa_plan *plan,
+	uint16_t index, int error, const char *why);
 int vdpa_pass_vq_start(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index);
 /* Does a running queue differ in more than its call descriptor? */
 bool vdpa_pass_vq_differs(const struct vdpa_session_vq *runs, const struct vdpa_session_vq *wanted);
@@ -113,7 +119,8 @@ void vdpa_pass_needs_reset(struct vdpa_binding *binding, int error);
 int vdpa_pass_device_stop(struct vdpa_binding *binding);
 /* Nothing is tried again until the driver resets the device, that is, sets a position. */
 void vdpa_pass_mark_failed(struct vdpa_binding *binding, struct vdpa_session *session, int error);
-void vdpa_pass_start_failed(struct vdpa_binding *binding, const struct vdpa_plan *plan, const char *what, int error);
+void vdpa_pass_start_failed(
+	struct vdpa_binding *binding, const struct vdpa_plan *plan, const char *what, int error);
 void vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *plan);
 bool vdpa_pass_needs_restart(const struct vdpa_binding *binding, const struct vdpa_plan *plan);
 int vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan);

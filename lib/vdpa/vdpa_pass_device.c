@@ -52,7 +52,8 @@ vdpa_pass_needs_reset(struct vdpa_binding *binding, int error)
 static uint16_t
 active_pairs(const struct vdpa_binding *binding, const struct vdpa_plan *plan)
 {
-	if (plan->ctrl_vq >= 0 && binding->plan[plan->ctrl_vq].ready && !binding->plan[plan->ctrl_vq].failed)
+	if (plan->ctrl_vq >= 0 && binding->plan[plan->ctrl_vq].ready &&
+		!binding->plan[plan->ctrl_vq].failed)
 		return vdpa_cvq_active_pairs(binding->cvq);
 	return binding->priv->contract.nr_pairs;
 }
@@ -85,17 +86,21 @@ vdpa_pass_device_stop(struct vdpa_binding *binding)
 	int rc;
 
 	for (uint16_t i = 0; i < nr_vqs; i++)
-		if (binding->run.vqs[i].ready && vdpa_pass_is_class_vq(binding, binding->run.features, i))
+		if (binding->run.vqs[i].ready &&
+			vdpa_pass_is_class_vq(binding, binding->run.features, i))
 			vdpa_pass_cvq_stop(binding, i);
 		else
 			vdpa_pass_doorbell_unwatch(binding, i);
-	rc = VDPA_OP(priv, "stop", STOP_MS, priv->dev->ops->stop(priv->dev, binding->states, priv->info.nr_vqs_max));
+	rc = VDPA_OP(priv, "stop", STOP_MS,
+		priv->dev->ops->stop(priv->dev, binding->states, priv->info.nr_vqs_max));
 	if (rc == -ETIMEDOUT)
 		return rc;
 	for (uint16_t i = 0; i < nr_vqs; i++) {
-		if (!binding->run.vqs[i].ready || vdpa_pass_is_class_vq(binding, binding->run.features, i))
+		if (!binding->run.vqs[i].ready ||
+			vdpa_pass_is_class_vq(binding, binding->run.features, i))
 			continue;
-		if (vdpa_pass_vq_ends(binding, i, rc == 0 && get_state ? &binding->states[i] : NULL) == -ETIMEDOUT)
+		if (vdpa_pass_vq_ends(binding, i,
+			    rc == 0 && get_state ? &binding->states[i] : NULL) == -ETIMEDOUT)
 			return -ETIMEDOUT;
 	}
 	forget_running(binding);
@@ -147,7 +152,8 @@ vdpa_pass_mark_failed(struct vdpa_binding *binding, struct vdpa_session *session
 }
 
 void
-vdpa_pass_start_failed(struct vdpa_binding *binding, const struct vdpa_plan *plan, const char *what, int error)
+vdpa_pass_start_failed(
+	struct vdpa_binding *binding, const struct vdpa_plan *plan, const char *what, int error)
 {
 	struct vdpa_device_priv *priv = binding->priv;
 
@@ -251,9 +257,11 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 	if (binding->cvq != NULL && !fresh) {
 		rc = VDPA_OP(priv, "cvq", CVQ_MS, vdpa_cvq_restore(binding->cvq));
 		if (rc != 0)
-			VDPA_LOG(ERR, "%s: settings of the driver not restored: %s", priv->dev->name, strerror(-rc));
+			VDPA_LOG(ERR, "%s: settings of the driver not restored: %s",
+				priv->dev->name, strerror(-rc));
 	}
-	if (plan->ctrl_vq >= 0 && binding->plan[plan->ctrl_vq].ready && !binding->plan[plan->ctrl_vq].failed)
+	if (plan->ctrl_vq >= 0 && binding->plan[plan->ctrl_vq].ready &&
+		!binding->plan[plan->ctrl_vq].failed)
 		vdpa_pass_vq_start(binding, plan, plan->ctrl_vq);
 	vdpa_device_event(priv, VDPA_EVENT_STARTED, "started: %u virtqueues", binding->run.nr_vqs);
 	/* the consumer may have been signalled into descriptors that nobody read */
@@ -269,18 +277,20 @@ vdpa_pass_needs_restart(const struct vdpa_binding *binding, const struct vdpa_pl
 
 	if (binding->run.session != plan->session || binding->run.features != plan->features)
 		return true;
-	if (binding->run.domain != plan->device_domain && (priv->info.caps & VDPA_CAP_HOST_VA) != 0 &&
-	    priv->dev->ops->update_memory == NULL)
+	if (binding->run.domain != plan->device_domain &&
+		(priv->info.caps & VDPA_CAP_HOST_VA) != 0 && priv->dev->ops->update_memory == NULL)
 		return true;
 	if ((binding->run.mode == VDPA_MODE_RELAYED) != (plan->mode == VDPA_MODE_RELAYED))
 		return true;
 	if ((priv->info.caps & VDPA_CAP_LATE_VQ) != 0)
 		return false;
 	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++) {
-		const struct vdpa_session_vq *runs = &binding->run.vqs[i], *wanted = &binding->plan[i];
+		const struct vdpa_session_vq *runs = &binding->run.vqs[i],
+					     *wanted = &binding->plan[i];
 		bool run = wanted->ready && !wanted->failed;
 
-		if (i != plan->ctrl_vq && (runs->ready != run || (run && vdpa_pass_vq_differs(runs, wanted))))
+		if (i != plan->ctrl_vq &&
+			(runs->ready != run || (run && vdpa_pass_vq_differs(runs, wanted))))
 			return true;
 	}
 	return false;
@@ -321,7 +331,8 @@ vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 		return rc;
 	pairs = active_pairs(binding, plan);
 	if (pairs != binding->run.nr_active_pairs && priv->dev->ops->set_active_queues != NULL) {
-		rc = VDPA_OP(priv, "set_active_queues", OP_MS, priv->dev->ops->set_active_queues(priv->dev, pairs));
+		rc = VDPA_OP(priv, "set_active_queues", OP_MS,
+			priv->dev->ops->set_active_queues(priv->dev, pairs));
 		if (rc == 0) {
 			pthread_mutex_lock(&priv->lock);
 			binding->run.nr_active_pairs = pairs;
@@ -345,8 +356,9 @@ vdpa_pass_let_go(struct vdpa_binding *binding)
 				return;
 		}
 	}
-	if (!binding->let_go && VDPA_OP(binding->priv, "reset", RESET_MS,
-				   binding->priv->dev->ops->reset(binding->priv->dev)) == -ETIMEDOUT)
+	if (!binding->let_go &&
+		VDPA_OP(binding->priv, "reset", RESET_MS,
+			binding->priv->dev->ops->reset(binding->priv->dev)) == -ETIMEDOUT)
 		return;
 	binding->let_go = true;
 	forget_running(binding);

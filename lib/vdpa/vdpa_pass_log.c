@@ -36,8 +36,8 @@ vdpa_pass_choose_mode(struct vdpa_binding *binding, struct vdpa_plan *plan)
 	else if (plan->log && !logs && plan->relay == VDPA_RELAY_AUTO)
 		set_mode(plan, VDPA_MODE_RELAYED, "log wanted");
 	else if (binding->run.session != NULL && binding->run.session == plan->session &&
-		 binding->run.mode == VDPA_MODE_RELAYED && !can_start_anywhere(priv) &&
-		 plan->relay == VDPA_RELAY_AUTO)
+		binding->run.mode == VDPA_MODE_RELAYED && !can_start_anywhere(priv) &&
+		plan->relay == VDPA_RELAY_AUTO)
 		set_mode(plan, VDPA_MODE_RELAYED, "no start index");
 	else if (plan->log)
 		set_mode(plan, VDPA_MODE_LOGGING, "log wanted");
@@ -54,13 +54,15 @@ vdpa_pass_choose_start_mode(struct vdpa_binding *binding, struct vdpa_plan *plan
 	bool elsewhere = false;
 
 	vdpa_pass_choose_mode(binding, plan);
-	if (plan->mode == VDPA_MODE_RELAYED || can_start_anywhere(priv) || plan->relay != VDPA_RELAY_AUTO)
+	if (plan->mode == VDPA_MODE_RELAYED || can_start_anywhere(priv) ||
+		plan->relay != VDPA_RELAY_AUTO)
 		return;
 	/* a relayed queue may be anywhere: ask for the position as if it were one */
 	plan->mode = VDPA_MODE_RELAYED;
 	for (uint16_t i = 0; i < priv->info.nr_vqs_max; i++)
 		if (binding->plan[i].ready && !binding->plan[i].failed && i != plan->ctrl_vq &&
-		    vdpa_pass_start_state(binding, plan, i, &state) == 0 && state.avail != fresh)
+			vdpa_pass_start_state(binding, plan, i, &state) == 0 &&
+			state.avail != fresh)
 			elsewhere = true;
 	if (elsewhere)
 		set_mode(plan, VDPA_MODE_RELAYED, "no start index");
@@ -102,7 +104,8 @@ vdpa_pass_choose_domain(struct vdpa_binding *binding, struct vdpa_plan *plan)
 	plan->device_domain = plan->domain;
 	if (plan->mode != VDPA_MODE_RELAYED && binding->relay == NULL)
 		return 0;
-	if (binding->relay != NULL && !vdpa_relay_fits(binding->relay, plan->features, largest_vq(binding))) {
+	if (binding->relay != NULL &&
+		!vdpa_relay_fits(binding->relay, plan->features, largest_vq(binding))) {
 		/* its queues may run: they stop first */
 		if (binding->run.session != NULL && vdpa_pass_device_stop(binding) != 0)
 			return -ETIMEDOUT;
@@ -229,8 +232,10 @@ vdpa_pass_log_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 	if (rc != 0)
 		return rc;
 	if (binding->run.device_logs != device_logs) {
-		rc = device_logs ? VDPA_OP(priv, "dirty_start", OP_MS, priv->dev->ops->dirty_start(priv->dev)) :
-				   VDPA_OP(priv, "dirty_stop", OP_MS, priv->dev->ops->dirty_stop(priv->dev));
+		rc = device_logs
+			? VDPA_OP(priv, "dirty_start", OP_MS,
+				  priv->dev->ops->dirty_start(priv->dev))
+			: VDPA_OP(priv, "dirty_stop", OP_MS, priv->dev->ops->dirty_stop(priv->dev));
 		if (rc != 0)
 			return rc;
 		binding->run.device_logs = device_logs;
@@ -258,8 +263,9 @@ vdpa_pass_log_stopped(struct vdpa_binding *binding, const struct vdpa_plan *plan
 			mark_all(binding, plan->log_view, plan->domain);
 	}
 	if (binding->run.dirty != NULL)
-		free_dirty(atomic_load(&binding->priv->dirty) == NULL ? &binding->run.dirty :
-			   &binding->run.dirty->retired);
+		free_dirty(atomic_load(&binding->priv->dirty) == NULL
+				? &binding->run.dirty
+				: &binding->run.dirty->retired);
 }
 
 void

@@ -25,7 +25,8 @@ in_domain(const struct vdpa_domain *whole, const struct vdpa_domain *part, uint3
 }
 
 static int
-map_differences(struct vdpa_device_priv *priv, const struct vdpa_domain *from, const struct vdpa_domain *to)
+map_differences(
+	struct vdpa_device_priv *priv, const struct vdpa_domain *from, const struct vdpa_domain *to)
 {
 	const struct vdpa_device_ops *ops = priv->dev->ops;
 	const struct vdpa_range *ranges;
@@ -35,7 +36,8 @@ map_differences(struct vdpa_device_priv *priv, const struct vdpa_domain *from, c
 	ranges = from != NULL ? vdpa_domain_ranges(from, &nr) : NULL;
 	for (uint32_t i = 0; i < nr && rc == 0; i++)
 		if (!in_domain(to, from, i))
-			rc = VDPA_OP(priv, "unmap", OP_MS, ops->unmap(priv->dev, ranges[i].iova, ranges[i].size_bytes));
+			rc = VDPA_OP(priv, "unmap", OP_MS,
+				ops->unmap(priv->dev, ranges[i].iova, ranges[i].size_bytes));
 	nr = 0;
 	ranges = to != NULL ? vdpa_domain_ranges(to, &nr) : NULL;
 	for (uint32_t i = 0; i < nr && rc == 0; i++) {
@@ -45,7 +47,9 @@ map_differences(struct vdpa_device_priv *priv, const struct vdpa_domain *from, c
 		/* what was mapped before it must not stay behind the domain's back */
 		for (uint32_t k = i; rc != 0 && rc != -ETIMEDOUT && k-- > 0;)
 			if (!in_domain(from, to, k))
-				VDPA_OP(priv, "unmap", OP_MS, ops->unmap(priv->dev, ranges[k].iova, ranges[k].size_bytes));
+				VDPA_OP(priv, "unmap", OP_MS,
+					ops->unmap(
+						priv->dev, ranges[k].iova, ranges[k].size_bytes));
 	}
 	return rc;
 }
@@ -89,7 +93,8 @@ vdpa_pass_set_domain(struct vdpa_binding *binding, struct vdpa_domain *domain)
 		return 0;
 	if (ops->set_map != NULL) {
 		uint32_t nr = 0;
-		const struct vdpa_range *ranges = domain != NULL ? vdpa_domain_ranges(domain, &nr) : NULL;
+		const struct vdpa_range *ranges = domain != NULL ? vdpa_domain_ranges(domain, &nr)
+								 : NULL;
 
 		rc = VDPA_OP(priv, "set_map", OP_MS, ops->set_map(priv->dev, ranges, nr));
 	} else if (ops->map != NULL) {
@@ -104,12 +109,14 @@ vdpa_pass_set_domain(struct vdpa_binding *binding, struct vdpa_domain *domain)
 
 /* Where a split ring stands whose buffers are used in order. */
 int
-vdpa_pass_used_index(const struct vdpa_domain *domain, uint64_t device_iova, struct vdpa_vq_state *state)
+vdpa_pass_used_index(
+	const struct vdpa_domain *domain, uint64_t device_iova, struct vdpa_vq_state *state)
 {
 	uint16_t used;
 	int rc;
 
-	rc = vdpa_domain_read(domain, device_iova + offsetof(struct vring_used, idx), &used, sizeof(used));
+	rc = vdpa_domain_read(
+		domain, device_iova + offsetof(struct vring_used, idx), &used, sizeof(used));
 	if (rc == 0) {
 		state->used = rte_le_to_cpu_16(used);
 		state->avail = state->used;

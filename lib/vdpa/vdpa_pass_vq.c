@@ -19,16 +19,18 @@ vdpa_pass_is_class_vq(const struct vdpa_binding *binding, uint64_t features, uin
 
 /* Remember where a queue stopped; state NULL: the device did not say. */
 void
-vdpa_pass_keep_state(struct vdpa_binding *binding, uint16_t index, const struct vdpa_vq_state *state)
+vdpa_pass_keep_state(
+	struct vdpa_binding *binding, uint16_t index, const struct vdpa_vq_state *state)
 {
 	const struct vdpa_device_priv *priv = binding->priv;
 	struct vdpa_session_vq *kept = &binding->run.session->vqs[index];
-	struct vdpa_vq_state read = { 0, 0 };
+	struct vdpa_vq_state read = {0, 0};
 	bool valid = true;
 
 	if (state == NULL) {
 		valid = priv->type->index_in_memory && !vdpa_pass_packed(binding->run.features) &&
-			vdpa_pass_used_index(binding->run.domain, binding->run.vqs[index].device_iova, &read) == 0;
+			vdpa_pass_used_index(binding->run.domain,
+				binding->run.vqs[index].device_iova, &read) == 0;
 		state = &read;
 	}
 	pthread_mutex_lock(&binding->priv->lock);
@@ -59,7 +61,8 @@ vdpa_pass_cvq_stop(struct vdpa_binding *binding, uint16_t index)
 }
 
 static int
-cvq_start(struct vdpa_binding *binding, const struct vdpa_vq_config *config, struct vdpa_domain *domain)
+cvq_start(struct vdpa_binding *binding, const struct vdpa_vq_config *config,
+	struct vdpa_domain *domain)
 {
 	int rc = vdpa_cvq_start(binding->cvq, config, domain);
 
@@ -83,7 +86,8 @@ doorbell_rung(void *arg)
 static bool
 has_doorbell(const struct vdpa_binding *binding, uint64_t features, uint16_t index)
 {
-	return binding->priv->dev->ops->kick != NULL && !vdpa_pass_is_class_vq(binding, features, index);
+	return binding->priv->dev->ops->kick != NULL &&
+		!vdpa_pass_is_class_vq(binding, features, index);
 }
 
 static void
@@ -97,7 +101,8 @@ doorbell_watch(struct vdpa_binding *binding, uint16_t index)
 	if (vq->kick != NULL)
 		rc = vdpa_watch_add(vq->kick->fd, doorbell_rung, &binding->doorbells[index]);
 	if (rc != 0)
-		VDPA_LOG(ERR, "%s: kicks of virtqueue %u are not heard: %s", binding->name, index, strerror(-rc));
+		VDPA_LOG(ERR, "%s: kicks of virtqueue %u are not heard: %s", binding->name, index,
+			strerror(-rc));
 	/* a kick before the watch is not seen */
 	doorbell_rung(&binding->doorbells[index]);
 }
@@ -107,7 +112,8 @@ vdpa_pass_doorbell_unwatch(struct vdpa_binding *binding, uint16_t index)
 {
 	const struct vdpa_session_vq *vq = &binding->run.vqs[index];
 
-	if (binding->run.mode != VDPA_MODE_RELAYED && vq->kick != NULL && has_doorbell(binding, binding->run.features, index))
+	if (binding->run.mode != VDPA_MODE_RELAYED && vq->kick != NULL &&
+		has_doorbell(binding, binding->run.features, index))
 		vdpa_watch_del(vq->kick->fd);
 }
 
@@ -147,14 +153,16 @@ vdpa_pass_vq_ends(struct vdpa_binding *binding, uint16_t index, const struct vdp
 void
 vdpa_pass_signal(struct vdpa_binding *binding, uint16_t index)
 {
-	if (binding->run.mode == VDPA_MODE_RELAYED && !vdpa_pass_is_class_vq(binding, binding->run.features, index))
+	if (binding->run.mode == VDPA_MODE_RELAYED &&
+		!vdpa_pass_is_class_vq(binding, binding->run.features, index))
 		vdpa_relay_vq_signal(binding->relay, index);
 	else
 		vdpa_call_write(&binding->priv->calls[index]);
 }
 
 void
-vdpa_pass_vq_note_running(struct vdpa_binding *binding, uint16_t index, const struct vdpa_session_vq *plan)
+vdpa_pass_vq_note_running(
+	struct vdpa_binding *binding, uint16_t index, const struct vdpa_session_vq *plan)
 {
 	struct vdpa_session_vq *vq = &binding->run.vqs[index];
 	struct vdpa_session_vq *kept = &binding->run.session->vqs[index];
@@ -177,7 +185,8 @@ vdpa_pass_vq_note_running(struct vdpa_binding *binding, uint16_t index, const st
 
 /* Where a queue starts: where the consumer put it, or where the class left it. */
 int
-vdpa_pass_start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index, struct vdpa_vq_state *state)
+vdpa_pass_start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index,
+	struct vdpa_vq_state *state)
 {
 	const struct vdpa_device_priv *priv = binding->priv;
 	const struct vdpa_session_vq *vq = &binding->plan[index];
@@ -186,24 +195,27 @@ vdpa_pass_start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan
 	if (vq->base_seq == vq->base_applied && vq->state_valid) {
 		*state = vq->state;
 	} else if (vq->base_seq == 0) {
-		*state = (struct vdpa_vq_state){ fresh, fresh };
+		*state = (struct vdpa_vq_state){fresh, fresh};
 	} else if (priv->type->index_in_memory && !vdpa_pass_packed(plan->features) &&
-		   !vdpa_pass_is_class_vq(binding, plan->features, index)) {
+		!vdpa_pass_is_class_vq(binding, plan->features, index)) {
 		/* the consumer itself may have completed entries since it took the position */
 		if (vdpa_pass_used_index(plan->domain, vq->device_iova, state) != 0)
-			return vdpa_error_set(-EFAULT, "used ring of virtqueue %u is outside the memory", index);
+			return vdpa_error_set(
+				-EFAULT, "used ring of virtqueue %u is outside the memory", index);
 	} else {
 		*state = vq->base;
 	}
-	if ((priv->info.caps & VDPA_CAP_SET_STATE) == 0 && plan->mode != VDPA_MODE_RELAYED && !vdpa_pass_is_class_vq(binding, plan->features, index) &&
-	    (state->avail != fresh || state->used != fresh))
-		return vdpa_error_set(-ENOTSUP, "virtqueue %u: the device takes no start index (%u)", index,
-				      state->avail);
+	if ((priv->info.caps & VDPA_CAP_SET_STATE) == 0 && plan->mode != VDPA_MODE_RELAYED &&
+		!vdpa_pass_is_class_vq(binding, plan->features, index) &&
+		(state->avail != fresh || state->used != fresh))
+		return vdpa_error_set(-ENOTSUP,
+			"virtqueue %u: the device takes no start index (%u)", index, state->avail);
 	return 0;
 }
 
 int
-vdpa_pass_make_config(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index, struct vdpa_vq_config *config)
+vdpa_pass_make_config(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index,
+	struct vdpa_vq_config *config)
 {
 	const struct vdpa_session_vq *vq = &binding->plan[index];
 	struct vdpa_call *call = &binding->priv->calls[index];
@@ -228,8 +240,8 @@ vdpa_pass_make_config(struct vdpa_binding *binding, const struct vdpa_plan *plan
 
 /* A queue that cannot run is left out; the others go on. */
 void
-vdpa_pass_vq_fail(struct vdpa_binding *binding, struct vdpa_session_vq *vq, uint32_t base_seq, uint16_t index, int error,
-	const char *why)
+vdpa_pass_vq_fail(struct vdpa_binding *binding, struct vdpa_session_vq *vq, uint32_t base_seq,
+	uint16_t index, int error, const char *why)
 {
 	struct vdpa_device_priv *priv = binding->priv;
 
@@ -249,17 +261,19 @@ vdpa_pass_vq_stop(struct vdpa_binding *binding, uint16_t index)
 {
 	struct vdpa_device_priv *priv = binding->priv;
 	bool get_state = (priv->info.caps & VDPA_CAP_GET_STATE) != 0;
-	struct vdpa_vq_state state = { 0, 0 };
+	struct vdpa_vq_state state = {0, 0};
 	int rc = 0;
 
 	if (vdpa_pass_is_class_vq(binding, binding->run.features, index)) {
 		vdpa_pass_cvq_stop(binding, index);
 	} else {
 		vdpa_pass_doorbell_unwatch(binding, index);
-		rc = VDPA_OP(priv, "vq_stop", STOP_MS, priv->dev->ops->vq_stop(priv->dev, index, &state));
+		rc = VDPA_OP(priv, "vq_stop", STOP_MS,
+			priv->dev->ops->vq_stop(priv->dev, index, &state));
 		if (rc == -ETIMEDOUT)
 			return rc;
-		if (vdpa_pass_vq_ends(binding, index, rc == 0 && get_state ? &state : NULL) == -ETIMEDOUT)
+		if (vdpa_pass_vq_ends(binding, index, rc == 0 && get_state ? &state : NULL) ==
+			-ETIMEDOUT)
 			return -ETIMEDOUT;
 	}
 	vdpa_pass_vq_note_running(binding, index, NULL);
@@ -267,10 +281,12 @@ vdpa_pass_vq_stop(struct vdpa_binding *binding, uint16_t index)
 }
 
 void
-vdpa_pass_plan_vq_fail(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index, int error, const char *why)
+vdpa_pass_plan_vq_fail(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index,
+	int error, const char *why)
 {
 	binding->plan[index].failed = true;
-	vdpa_pass_vq_fail(binding, &plan->session->vqs[index], binding->plan[index].base_seq, index, error, why);
+	vdpa_pass_vq_fail(binding, &plan->session->vqs[index], binding->plan[index].base_seq, index,
+		error, why);
 }
 
 int
@@ -304,8 +320,9 @@ bool
 vdpa_pass_vq_differs(const struct vdpa_session_vq *runs, const struct vdpa_session_vq *wanted)
 {
 	return runs->size != wanted->size || runs->desc_iova != wanted->desc_iova ||
-	       runs->driver_iova != wanted->driver_iova || runs->device_iova != wanted->device_iova ||
-	       runs->base_seq != wanted->base_seq || runs->kick_seq != wanted->kick_seq;
+		runs->driver_iova != wanted->driver_iova ||
+		runs->device_iova != wanted->device_iova || runs->base_seq != wanted->base_seq ||
+		runs->kick_seq != wanted->kick_seq;
 }
 
 static int
@@ -316,21 +333,22 @@ vq_new_call(struct vdpa_binding *binding, uint16_t index)
 	struct vdpa_session_vq *runs = &binding->run.vqs[index];
 	struct vdpa_session_vq *wanted = &binding->plan[index];
 	bool relayed = binding->run.mode == VDPA_MODE_RELAYED &&
-		       !vdpa_pass_is_class_vq(binding, binding->run.features, index);
+		!vdpa_pass_is_class_vq(binding, binding->run.features, index);
 	int rc;
 
 	if (relayed)
 		rc = vdpa_relay_vq_set_call(binding->relay, index, wanted->call);
 	else
 		rc = vdpa_call_set(&priv->calls[index], wanted->call);
-	if (rc == 0 && !relayed && ops->vq_set_call != NULL && !vdpa_pass_is_class_vq(binding, binding->run.features, index))
+	if (rc == 0 && !relayed && ops->vq_set_call != NULL &&
+		!vdpa_pass_is_class_vq(binding, binding->run.features, index))
 		rc = VDPA_OP(priv, "vq_set_call", OP_MS,
 			ops->vq_set_call(priv->dev, index, atomic_load(&priv->calls[index].fd)));
 	if (rc == -ETIMEDOUT)
 		return rc;
 	if (rc != 0)
-		vdpa_device_event(priv, VDPA_EVENT_VQ_FAILED, "virtqueue %u: call descriptor: %s", index,
-				  strerror(-rc));
+		vdpa_device_event(priv, VDPA_EVENT_VQ_FAILED, "virtqueue %u: call descriptor: %s",
+			index, strerror(-rc));
 	pthread_mutex_lock(&priv->lock);
 	vdpa_fd_put(runs->call);
 	runs->call = vdpa_fd_get(wanted->call);

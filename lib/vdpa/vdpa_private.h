@@ -33,14 +33,15 @@
 #include "vdpa_log.h"
 
 extern int vdpa_logtype;
-#define VDPA_LOG(level, fmt, ...) rte_log(RTE_LOG_##level, vdpa_logtype, "vdpa: " fmt "\n", ##__VA_ARGS__)
+#define VDPA_LOG(level, fmt, ...) \
+	rte_log(RTE_LOG_##level, vdpa_logtype, "vdpa: " fmt "\n", ##__VA_ARGS__)
 
 /* ---- device types (vdpa_type.c) ---- */
 struct vdpa_type {
 	uint16_t virtio_id;
 	const char *name;
-	bool index_in_memory;		/* used->idx in memory tells where a split queue starts and stopped */
-	bool drains;			/* what was taken from a queue must be completed before it stops */
+	bool index_in_memory; /* used->idx in memory tells where a split queue starts and stopped */
+	bool drains;          /* what was taken from a queue must be completed before it stops */
 	/* Queues of a device that the class serves a control queue for included; nr_data: queues of the device itself. */
 	uint16_t (*nr_pairs)(uint16_t nr_data);
 	/* Index of the control queue under these agreed features, or -1. */
@@ -51,8 +52,8 @@ struct vdpa_type {
 const struct vdpa_type *vdpa_type_find(uint16_t virtio_id);
 
 /* ---- net control virtqueue (vdpa_cvq.c) ---- */
-struct vdpa_cvq;			/* settings made by the driver, and the ring while it runs */
-struct vdpa_cvq_effects {		/* how commands take effect: called on the op thread, 0 or negative errno */
+struct vdpa_cvq;          /* settings made by the driver, and the ring while it runs */
+struct vdpa_cvq_effects { /* how commands take effect: called on the op thread, 0 or negative errno */
 	int (*set_pairs)(void *arg, uint16_t nr_pairs);
 	int (*command)(void *arg, uint8_t cls, uint8_t cmd, const void *data, size_t len_bytes);
 	void (*announce_ack)(void *arg);
@@ -61,9 +62,12 @@ struct vdpa_cvq_effects {		/* how commands take effect: called on the op thread,
 /* nr_pairs: at most; features: what was agreed with the consumer. */
 struct vdpa_cvq *vdpa_cvq_create(const struct vdpa_cvq_effects *effects, uint16_t nr_pairs);
 void vdpa_cvq_free(struct vdpa_cvq *cvq);
-void vdpa_cvq_reset(struct vdpa_cvq *cvq, uint64_t features);	/* a driver's reset: defaults, 1 pair active */
-void vdpa_cvq_set_features(struct vdpa_cvq *cvq, uint64_t features);	/* before start, where no reset came before it */
-int vdpa_cvq_start(struct vdpa_cvq *cvq, const struct vdpa_vq_config *vq, struct vdpa_domain *domain);
+void vdpa_cvq_reset(
+	struct vdpa_cvq *cvq, uint64_t features); /* a driver's reset: defaults, 1 pair active */
+void vdpa_cvq_set_features(
+	struct vdpa_cvq *cvq, uint64_t features); /* before start, where no reset came before it */
+int
+vdpa_cvq_start(struct vdpa_cvq *cvq, const struct vdpa_vq_config *vq, struct vdpa_domain *domain);
 void vdpa_cvq_stop(struct vdpa_cvq *cvq, struct vdpa_vq_state *state);
 int vdpa_cvq_update_memory(struct vdpa_cvq *cvq, struct vdpa_domain *domain);
 /*
@@ -71,8 +75,10 @@ int vdpa_cvq_update_memory(struct vdpa_cvq *cvq, struct vdpa_domain *domain);
  * 1: enough for one call (64 commands, 200 ms), call again; -EBADMSG: the ring is broken (vdpa_error_text()).
  */
 int vdpa_cvq_serve(struct vdpa_cvq *cvq);
-void vdpa_cvq_set_dirty(struct vdpa_cvq *cvq, struct vdpa_dirty *dirty);	/* mark what is written; NULL: no more */
-int vdpa_cvq_restore(struct vdpa_cvq *cvq);			/* play the settings to a device that was started anew */
+void vdpa_cvq_set_dirty(
+	struct vdpa_cvq *cvq, struct vdpa_dirty *dirty); /* mark what is written; NULL: no more */
+int
+vdpa_cvq_restore(struct vdpa_cvq *cvq); /* play the settings to a device that was started anew */
 uint16_t vdpa_cvq_active_pairs(const struct vdpa_cvq *cvq);
 
 /* ---- datapath workers (vdpa_worker.c); paths: vdpa_parent.h ---- */
@@ -82,7 +88,7 @@ uint16_t vdpa_cvq_active_pairs(const struct vdpa_cvq *cvq);
  */
 void vdpa_workers_stop(void);
 struct vdpa_worker_counters {
-	uint64_t loops, busy_loops;	/* rounds over the active paths, and those that found work */
+	uint64_t loops, busy_loops; /* rounds over the active paths, and those that found work */
 	uint32_t nr_paths;
 };
 int vdpa_worker_counters(unsigned int index, struct vdpa_worker_counters *counters); /* -ENOENT */
@@ -93,7 +99,7 @@ struct vdpa_work {
 	void (*fn)(struct vdpa_work *);
 	struct vdpa_work *next;
 	bool queued, running, again;
-	uint32_t period_ms;		/* vdpa_work_every() */
+	uint32_t period_ms; /* vdpa_work_every() */
 	uint64_t next_ns;
 	struct vdpa_work *next_periodic;
 };
@@ -113,17 +119,18 @@ struct vdpa_op {
 	struct vdpa_op *next, **pprev;
 	bool expired, fencing;
 };
-void vdpa_op_begin(struct vdpa_op *op, struct vdpa_device *dev, const char *name, uint32_t deadline_ms);
+void
+vdpa_op_begin(struct vdpa_op *op, struct vdpa_device *dev, const char *name, uint32_t deadline_ms);
 int vdpa_op_end(struct vdpa_op *op);
 /* Watch a kick descriptor (edge-triggered, never read): fn runs on the control thread and must only queue. */
 int vdpa_watch_add(int fd, void (*fn)(void *arg), void *arg);
-void vdpa_watch_del(int fd);		/* fn does not run after it returns */
+void vdpa_watch_del(int fd); /* fn does not run after it returns */
 
 /* Threads of the op pool and the control thread end; for the end of the library. Work that is stuck stays. */
 void vdpa_ops_stop(void);
 
 /* ---- descriptors of a consumer, and calls (vdpa_call.c) ---- */
-struct vdpa_fd {			/* counted; the last put closes */
+struct vdpa_fd { /* counted; the last put closes */
 	int fd;
 	bool is_socket;
 	atomic_uint refs;
@@ -137,10 +144,10 @@ void vdpa_fd_put(struct vdpa_fd *fd);
  * writes to it needs no lock. Read by workers, written by the op thread.
  */
 struct vdpa_call {
-	atomic_int fd;			/* -1: never set */
+	atomic_int fd; /* -1: never set */
 	atomic_bool is_socket;
 };
-int vdpa_call_set(struct vdpa_call *call, const struct vdpa_fd *fd);	/* NULL: nobody hears */
+int vdpa_call_set(struct vdpa_call *call, const struct vdpa_fd *fd); /* NULL: nobody hears */
 void vdpa_call_write(struct vdpa_call *call);
 void vdpa_call_close(struct vdpa_call *call);
 
@@ -151,22 +158,22 @@ struct vdpa_device_priv {
 	const struct vdpa_type *type;
 	struct vdpa_info info;
 	struct vdpa_contract contract;
-	bool class_cvq;			/* the class serves the control virtqueue */
-	struct vdpa_call *calls;	/* nr_vqs of the contract */
+	bool class_cvq;          /* the class serves the control virtqueue */
+	struct vdpa_call *calls; /* nr_vqs of the contract */
 	/* reports of the parent, consumed by the pass */
 	atomic_bool config_changed;
-	atomic_int failed;		/* negative errno */
+	atomic_int failed; /* negative errno */
 	_Atomic(const char *) failed_why;
-	atomic_int *vq_failed;		/* nr_vqs */
-	_Atomic(struct vdpa_dirty *) dirty;	/* what workers mark; NULL: nobody asks */
+	atomic_int *vq_failed;              /* nr_vqs */
+	_Atomic(struct vdpa_dirty *) dirty; /* what workers mark; NULL: nobody asks */
 	_Atomic(const char *) vq_failed_why;
 
-	pthread_mutex_t lock;		/* all below, and bindings and sessions of the device */
+	pthread_mutex_t lock; /* all below, and bindings and sessions of the device */
 	pthread_cond_t changed;
 	struct vdpa_binding *binding;
-	struct vdpa_domain *domain;	/* of the running datapath, for fencing */
+	struct vdpa_domain *domain; /* of the running datapath, for fencing */
 	enum vdpa_health health;
-	bool hung;			/* an op passed its deadline: never call it again */
+	bool hung; /* an op passed its deadline: never call it again */
 	bool config_valid;
 	uint8_t config[256];
 	char bound[160];
@@ -177,13 +184,13 @@ struct vdpa_device_priv {
 	const char *mode_why;
 	bool log;
 	uint64_t dirty_pages, dirty_tables;
-	uint64_t relayed;		/* by relays that are gone */
+	uint64_t relayed; /* by relays that are gone */
 	struct vdpa_pauses pauses;
 };
 
 /* Log, remember as last error, tell the listener. Lock not held. */
-void vdpa_device_event(struct vdpa_device_priv *priv, enum vdpa_event_type type, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+void vdpa_device_event(struct vdpa_device_priv *priv, enum vdpa_event_type type, const char *format,
+	...) __attribute__((format(printf, 3, 4)));
 /* Read configuration space into the copy. On the op thread, or at registration. */
 int vdpa_device_config_load(struct vdpa_device_priv *priv);
 /* Past a deadline: failed for ever, kept from the consumer's memory. Any thread, any number of times. */
@@ -192,10 +199,10 @@ void vdpa_device_fence(struct vdpa_device *dev, const char *op);
 bool vdpa_stopping(void);
 
 /* ---- bindings and sessions (vdpa_session.c) ---- */
-struct vdpa_session_vq {		/* wanted; and what the class knows of the queue */
+struct vdpa_session_vq { /* wanted; and what the class knows of the queue */
 	bool ready;
-	bool failed;			/* stopped for an error; until the consumer sets a position again */
-	bool state_valid;		/* state is the class's own */
+	bool failed;      /* stopped for an error; until the consumer sets a position again */
+	bool state_valid; /* state is the class's own */
 	uint16_t size;
 	uint64_t desc_iova, driver_iova, device_iova;
 	struct vdpa_vq_state base, state;
@@ -215,10 +222,10 @@ struct vdpa_session {
 	bool log;
 	uint32_t log_seq;
 	struct vdpa_log *log_view;
-	uint32_t seq, seq_done;		/* of sets and stops; what the last pass dealt with */
-	bool start_failed;		/* tried again only after a driver's reset */
-	int result;			/* of the last pass */
-	struct vdpa_session_vq *vqs;	/* nr_vqs of the contract */
+	uint32_t seq, seq_done;      /* of sets and stops; what the last pass dealt with */
+	bool start_failed;           /* tried again only after a driver's reset */
+	int result;                  /* of the last pass */
+	struct vdpa_session_vq *vqs; /* nr_vqs of the contract */
 };
 
 struct vdpa_config_write {
@@ -229,20 +236,20 @@ struct vdpa_config_write {
 
 /* What the device runs: read and written by the pass alone, but for the fields said otherwise. */
 struct vdpa_running {
-	struct vdpa_session *session;	/* NULL: nothing runs. Written under lock */
+	struct vdpa_session *session; /* NULL: nothing runs. Written under lock */
 	uint64_t features;
-	struct vdpa_domain *domain;	/* also of a stopped map/unmap device whose maps persist */
+	struct vdpa_domain *domain; /* also of a stopped map/unmap device whose maps persist */
 	enum vdpa_mode mode;
-	struct vdpa_log *log;		/* engaged: what is written goes here */
-	struct vdpa_dirty *dirty;	/* with those that it replaced */
-	struct vdpa_domain *dirty_domain;	/* that dirty was made for */
-	bool device_logs;		/* dirty_start was called */
+	struct vdpa_log *log;             /* engaged: what is written goes here */
+	struct vdpa_dirty *dirty;         /* with those that it replaced */
+	struct vdpa_domain *dirty_domain; /* that dirty was made for */
+	bool device_logs;                 /* dirty_start was called */
 	uint16_t nr_active_pairs;
-	uint16_t nr_vqs;		/* that run. Written under lock */
-	struct vdpa_session_vq *vqs;	/* ready: it runs; kick and call are held here */
+	uint16_t nr_vqs;             /* that run. Written under lock */
+	struct vdpa_session_vq *vqs; /* ready: it runs; kick and call are held here */
 };
 
-struct vdpa_doorbell {			/* for the watch of a kick descriptor */
+struct vdpa_doorbell { /* for the watch of a kick descriptor */
 	struct vdpa_device *dev;
 	uint16_t index;
 };
@@ -253,14 +260,15 @@ struct vdpa_binding {
 	const struct vdpa_binding_ops *ops;
 	void *arg;
 	struct vdpa_work work;
-	struct vdpa_session *session;	/* open one */
-	struct vdpa_session *closed;	/* to be freed by the pass */
+	struct vdpa_session *session; /* open one */
+	struct vdpa_session *closed;  /* to be freed by the pass */
 	struct vdpa_config_write *writes, **writes_tail;
 	atomic_bool cvq_kicked;
 	struct vdpa_cvq *cvq;
-	struct vdpa_relay *relay;	/* since it was first needed in this session. Written under lock */
+	struct vdpa_relay
+		*relay; /* since it was first needed in this session. Written under lock */
 	struct vdpa_running run;
-	bool let_go;			/* a device that hung has returned */
+	bool let_go; /* a device that hung has returned */
 	/* the pass's copy of what is wanted */
 	struct vdpa_session_vq *plan;
 	struct vdpa_vq_config *configs;

@@ -26,9 +26,11 @@ take_reports(struct vdpa_binding *binding)
 	if (error != 0) {
 		const char *why = atomic_load(&priv->failed_why);
 
-		vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "%s", why != NULL ? why : strerror(-error));
+		vdpa_device_event(
+			priv, VDPA_EVENT_DEVICE_FAILED, "%s", why != NULL ? why : strerror(-error));
 		session = binding->run.session;
-		if ((session != NULL && vdpa_pass_device_stop(binding) != 0) || vdpa_pass_device_reset(binding) == -ETIMEDOUT)
+		if ((session != NULL && vdpa_pass_device_stop(binding) != 0) ||
+			vdpa_pass_device_reset(binding) == -ETIMEDOUT)
 			return;
 		vdpa_pass_mark_failed(binding, session, error);
 		vdpa_pass_needs_reset(binding, error);
@@ -39,8 +41,8 @@ take_reports(struct vdpa_binding *binding)
 		if (error != 0 && session != NULL && binding->run.vqs[i].ready) {
 			const char *why = atomic_load(&priv->vq_failed_why);
 
-			vdpa_pass_vq_fail(binding, &session->vqs[i], binding->run.vqs[i].base_seq, i, error,
-				why != NULL ? why : strerror(-error));
+			vdpa_pass_vq_fail(binding, &session->vqs[i], binding->run.vqs[i].base_seq,
+				i, error, why != NULL ? why : strerror(-error));
 		}
 	}
 }
@@ -64,12 +66,14 @@ write_config(struct vdpa_binding *binding)
 		if (write == NULL)
 			return rc;
 		rc = VDPA_OP(priv, "config_write", OP_MS,
-			priv->dev->ops->config_write(priv->dev, write->offset, write->data, write->len_bytes));
+			priv->dev->ops->config_write(
+				priv->dev, write->offset, write->data, write->len_bytes));
 		free(write);
 		if (rc == -ETIMEDOUT)
 			return rc;
 		if (rc != 0)
-			VDPA_LOG(WARNING, "%s: write of configuration space: %s", priv->dev->name, strerror(-rc));
+			VDPA_LOG(WARNING, "%s: write of configuration space: %s", priv->dev->name,
+				strerror(-rc));
 		rc = VDPA_OP(priv, "config_read", OP_MS, vdpa_device_config_load(priv));
 		if (rc != 0)
 			return rc;
@@ -87,7 +91,8 @@ take_config(struct vdpa_binding *binding)
 	rc = VDPA_OP(priv, "config_read", OP_MS, vdpa_device_config_load(priv));
 	if (rc != 0) {
 		if (rc != -ETIMEDOUT)
-			vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "config_read: %s", strerror(-rc));
+			vdpa_device_event(
+				priv, VDPA_EVENT_DEVICE_FAILED, "config_read: %s", strerror(-rc));
 		return rc;
 	}
 	if (binding->ops->config_changed != NULL)
@@ -102,15 +107,16 @@ serve_cvq(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 	int rc;
 
 	if (!atomic_exchange(&binding->cvq_kicked, false) || binding->run.session == NULL ||
-	    plan->ctrl_vq < 0 || !binding->run.vqs[plan->ctrl_vq].ready)
+		plan->ctrl_vq < 0 || !binding->run.vqs[plan->ctrl_vq].ready)
 		return;
 	rc = VDPA_OP(priv, "cvq", CVQ_MS, vdpa_cvq_serve(binding->cvq));
 	/* more wait: after what else is queued */
 	if (rc > 0)
 		vdpa_pass_cvq_kicked(binding);
 	if (rc == -EBADMSG) {
-		vdpa_pass_vq_fail(binding, &binding->run.session->vqs[plan->ctrl_vq], binding->plan[plan->ctrl_vq].base_seq,
-			plan->ctrl_vq, rc, vdpa_error_text());
+		vdpa_pass_vq_fail(binding, &binding->run.session->vqs[plan->ctrl_vq],
+			binding->plan[plan->ctrl_vq].base_seq, plan->ctrl_vq, rc,
+			vdpa_error_text());
 		vdpa_pass_vq_stop(binding, plan->ctrl_vq);
 	}
 }
@@ -145,7 +151,8 @@ take_plan(struct vdpa_binding *binding, struct vdpa_plan *plan)
 		if (session->start_failed)
 			plan->driver_ok = false;
 		if (priv->class_cvq)
-			plan->ctrl_vq = priv->type->ctrl_vq(plan->features, priv->contract.nr_pairs);
+			plan->ctrl_vq = priv->type->ctrl_vq(
+				plan->features, priv->contract.nr_pairs);
 	}
 	pthread_mutex_unlock(&priv->lock);
 	if (vdpa_stopping() || plan->domain == NULL)
@@ -198,7 +205,8 @@ now_us(void)
 }
 
 static void
-note_pause(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint64_t begin_us, uint64_t stopped_us)
+note_pause(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint64_t begin_us,
+	uint64_t stopped_us)
 {
 	struct vdpa_device_priv *priv = binding->priv;
 	uint64_t end_us = now_us(), pause_us = end_us - begin_us;
@@ -216,9 +224,8 @@ note_pause(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint64_t 
 	pauses->last_start_us = end_us - stopped_us;
 	pauses->histogram[bucket]++;
 	pthread_mutex_unlock(&priv->lock);
-	vdpa_device_event(priv, VDPA_EVENT_MODE, "%s%s%s, pause %u us",
-			  vdpa_mode_name(plan->mode), plan->mode_why[0] != '\0' ? ": " : "", plan->mode_why,
-			  (unsigned int)pause_us);
+	vdpa_device_event(priv, VDPA_EVENT_MODE, "%s%s%s, pause %u us", vdpa_mode_name(plan->mode),
+		plan->mode_why[0] != '\0' ? ": " : "", plan->mode_why, (unsigned int)pause_us);
 }
 
 static void
@@ -252,9 +259,11 @@ choose(struct vdpa_binding *binding, struct vdpa_plan *plan, bool start)
 		vdpa_pass_choose_mode(binding, plan);
 	rc = vdpa_pass_choose_domain(binding, plan);
 	/* what takes long is done before the pause: the shadow rings are mapped while the device serves */
-	if (rc == 0 && !start && plan->mode == VDPA_MODE_RELAYED && binding->run.session == plan->session &&
-	    binding->run.mode != VDPA_MODE_RELAYED && binding->run.domain != plan->device_domain &&
-	    ((binding->priv->info.caps & VDPA_CAP_HOST_VA) == 0 || binding->priv->dev->ops->update_memory != NULL))
+	if (rc == 0 && !start && plan->mode == VDPA_MODE_RELAYED &&
+		binding->run.session == plan->session && binding->run.mode != VDPA_MODE_RELAYED &&
+		binding->run.domain != plan->device_domain &&
+		((binding->priv->info.caps & VDPA_CAP_HOST_VA) == 0 ||
+			binding->priv->dev->ops->update_memory != NULL))
 		rc = vdpa_pass_set_domain(binding, plan->device_domain);
 	return rc;
 }
@@ -273,7 +282,8 @@ apply(struct vdpa_binding *binding, struct vdpa_plan *plan)
 	begin_us = now_us();
 	if (ran && (!plan->driver_ok || rc != 0 || vdpa_pass_needs_restart(binding, plan))) {
 		switches = plan->session == binding->run.session && plan->driver_ok &&
-			   (binding->run.mode == VDPA_MODE_RELAYED) != (plan->mode == VDPA_MODE_RELAYED);
+			(binding->run.mode == VDPA_MODE_RELAYED) !=
+				(plan->mode == VDPA_MODE_RELAYED);
 		if (binding->run.session != NULL && vdpa_pass_device_stop(binding) != 0)
 			return;
 		vdpa_pass_log_stopped(binding, plan);
@@ -306,7 +316,8 @@ reconcile(struct vdpa_binding *binding)
 	struct vdpa_plan plan;
 
 	take_reports(binding);
-	if (vdpa_pass_is_hung(priv) || write_config(binding) == -ETIMEDOUT || take_config(binding) == -ETIMEDOUT)
+	if (vdpa_pass_is_hung(priv) || write_config(binding) == -ETIMEDOUT ||
+		take_config(binding) == -ETIMEDOUT)
 		return;
 	take_plan(binding, &plan);
 	apply(binding, &plan);
@@ -330,7 +341,8 @@ reconcile(struct vdpa_binding *binding)
 void
 vdpa_reconcile(struct vdpa_work *work)
 {
-	struct vdpa_binding *binding = (struct vdpa_binding *)((char *)work - offsetof(struct vdpa_binding, work));
+	struct vdpa_binding *binding = (struct vdpa_binding *)((char *)work -
+		offsetof(struct vdpa_binding, work));
 
 	if (!vdpa_pass_is_hung(binding->priv))
 		reconcile(binding);

@@ -15,24 +15,24 @@
 #include "vdpa_relay.h"
 #include "vdpa_relay_vq.h"
 
-#define BURST 64
-#define WRITTEN_MAX (VDPA_RELAY_WRITTEN_MIN + 4 * BURST)
+#define BURST        64
+#define WRITTEN_MAX  (VDPA_RELAY_WRITTEN_MIN + 4 * BURST)
 #define SHADOW_ALIGN (UINT64_C(2) << 20)
 /* On x86 writes to these addresses are interrupts and never reach an IOMMU's tables. */
 #define MSI_FIRST UINT64_C(0xfee00000)
-#define MSI_LAST UINT64_C(0xfeefffff)
+#define MSI_LAST  UINT64_C(0xfeefffff)
 
 struct relay_queue {
-	struct vdpa_path path;		/* first */
+	struct vdpa_path path; /* first */
 	struct vdpa_relay *relay;
 	struct vdpa_relay_vq *vq;
 	uint16_t index;
 	bool runs, failed;
 	int shadow_kick, shadow_call;
 	struct vdpa_call guest_call;
-	_Atomic(uint64_t) entries;	/* one writer: the worker */
+	_Atomic(uint64_t) entries; /* one writer: the worker */
 	struct vring_range written[WRITTEN_MAX];
-	int rc;				/* of set_mem */
+	int rc; /* of set_mem */
 };
 
 struct vdpa_relay {
@@ -42,7 +42,7 @@ struct vdpa_relay {
 	uint64_t slot_bytes, size_bytes, iova;
 	uint8_t *mem;
 	struct vdpa_domain *guest, *domain;
-	struct vdpa_domain *used;	/* guest's, by the queues that run */
+	struct vdpa_domain *used; /* guest's, by the queues that run */
 	struct relay_queue **queues;
 	_Atomic(uint64_t) entries_ended;
 };
@@ -91,7 +91,8 @@ vdpa_relay_create(struct vdpa_device_priv *priv, uint64_t features, uint16_t vq_
 	relay->slot_bytes = vdpa_relay_shadow_bytes(vq_size, features);
 	relay->size_bytes = relay->slot_bytes * priv->contract.nr_vqs;
 	relay->queues = calloc(priv->contract.nr_vqs, sizeof(*relay->queues));
-	mem = mmap(NULL, relay->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	mem = mmap(
+		NULL, relay->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (mem != MAP_FAILED)
 		relay->mem = mem;
 	if (relay->queues == NULL || relay->mem == NULL) {
@@ -140,9 +141,10 @@ place(struct vdpa_relay *relay, const struct vdpa_range *ranges, uint32_t nr)
 	if (last - info->iova_first < relay->size_bytes)
 		return -ENOSPC;
 	for (iova = RTE_ALIGN_FLOOR(last - relay->size_bytes + 1, SHADOW_ALIGN);
-	     !is_free(iova, relay->size_bytes, ranges, nr); iova -= SHADOW_ALIGN)
+		!is_free(iova, relay->size_bytes, ranges, nr); iova -= SHADOW_ALIGN)
 		if (iova < info->iova_first + SHADOW_ALIGN)
-			return vdpa_error_set(-ENOSPC, "no room for shadow rings beside the guest's memory");
+			return vdpa_error_set(
+				-ENOSPC, "no room for shadow rings beside the guest's memory");
 	relay->iova = iova;
 	return 0;
 }
@@ -204,14 +206,14 @@ check(struct relay_queue *queue)
 		return;
 	queue->failed = true;
 	vdpa_vq_failed(queue->relay->priv->dev, queue->index,
-		       vdpa_relay_vq_device_broke(queue->vq) ? -EIO : -EBADMSG, vring_error_text(error));
+		vdpa_relay_vq_device_broke(queue->vq) ? -EIO : -EBADMSG, vring_error_text(error));
 }
 
 static uint32_t
 hand_back(struct relay_queue *queue)
 {
 	struct vdpa_device_priv *priv = queue->relay->priv;
-	struct vdpa_relay_written written = { .ranges = queue->written, .nr_max = WRITTEN_MAX };
+	struct vdpa_relay_written written = {.ranges = queue->written, .nr_max = WRITTEN_MAX};
 	bool log = atomic_load_explicit(&priv->dirty, memory_order_relaxed) != NULL;
 	uint32_t nr;
 
@@ -235,8 +237,9 @@ relay_poll(struct vdpa_path *path)
 	nr_used = hand_back(queue);
 	if (nr_avail + nr_used > 0)
 		atomic_store_explicit(&queue->entries,
-				      atomic_load_explicit(&queue->entries, memory_order_relaxed) +
-				      nr_avail + nr_used, memory_order_relaxed);
+			atomic_load_explicit(&queue->entries, memory_order_relaxed) + nr_avail +
+				nr_used,
+			memory_order_relaxed);
 	else
 		check(queue);
 	return nr_avail + nr_used;
@@ -281,22 +284,25 @@ use_guest(struct vdpa_relay *relay)
 }
 
 int
-vdpa_relay_vq_prepare(struct vdpa_relay *relay, struct vdpa_vq_config *config, const struct vdpa_fd *call)
+vdpa_relay_vq_prepare(
+	struct vdpa_relay *relay, struct vdpa_vq_config *config, const struct vdpa_fd *call)
 {
 	struct vdpa_device_priv *priv = relay->priv;
-	struct vring_config guest = {
-		.size = config->size,
-		.features = relay->features,
-		.desc_iova = config->desc_iova,
-		.driver_iova = config->driver_iova,
-		.device_iova = config->device_iova,
-		.mem = vdpa_domain_mem(relay->guest),
-		.state = { config->state.avail, config->state.used },
-	}, device;
+	struct vring_config guest =
+				    {
+					    .size = config->size,
+					    .features = relay->features,
+					    .desc_iova = config->desc_iova,
+					    .driver_iova = config->driver_iova,
+					    .device_iova = config->device_iova,
+					    .mem = vdpa_domain_mem(relay->guest),
+					    .state = {config->state.avail, config->state.used},
+				    },
+			    device;
 	struct vring_state start = guest.state;
 	struct relay_queue *queue;
 	void *shadow = relay->mem + config->index * relay->slot_bytes;
-	struct vdpa_fd to_relay = { .fd = -1 };
+	struct vdpa_fd to_relay = {.fd = -1};
 	int rc = 0;
 
 	if (config->state.avail != config->state.used)
@@ -307,14 +313,15 @@ vdpa_relay_vq_prepare(struct vdpa_relay *relay, struct vdpa_vq_config *config, c
 		return rc;
 	queue = relay->queues[config->index];
 	if ((priv->info.caps & VDPA_CAP_SET_STATE) == 0)
-		start = (relay->features & (UINT64_C(1) << VIRTIO_F_RING_PACKED)) != 0 ?
-			VRING_STATE_PACKED_START : VRING_STATE_SPLIT_START;
+		start = (relay->features & (UINT64_C(1) << VIRTIO_F_RING_PACKED)) != 0
+			? VRING_STATE_PACKED_START
+			: VRING_STATE_SPLIT_START;
 	memset(shadow, 0, relay->slot_bytes);
-	rc = vdpa_relay_vq_init(queue->vq, &guest, shadow, relay->iova + config->index * relay->slot_bytes,
-				start, &device);
+	rc = vdpa_relay_vq_init(queue->vq, &guest, shadow,
+		relay->iova + config->index * relay->slot_bytes, start, &device);
 	if (rc != 0)
 		return vdpa_error_set(rc, "virtqueue %u: %s", config->index,
-				      vring_error_text(vdpa_relay_vq_error(queue->vq)));
+			vring_error_text(vdpa_relay_vq_error(queue->vq)));
 	queue->failed = false;
 	to_relay.fd = queue->shadow_call;
 	rc = vdpa_call_set(&priv->calls[config->index], &to_relay);
@@ -327,8 +334,9 @@ vdpa_relay_vq_prepare(struct vdpa_relay *relay, struct vdpa_vq_config *config, c
 	config->desc_iova = device.desc_iova;
 	config->driver_iova = device.driver_iova;
 	config->device_iova = device.device_iova;
-	config->state = (struct vdpa_vq_state){ device.state.avail, device.state.used };
-	config->call_fd = atomic_load_explicit(&priv->calls[config->index].fd, memory_order_relaxed);
+	config->state = (struct vdpa_vq_state){device.state.avail, device.state.used};
+	config->call_fd = atomic_load_explicit(
+		&priv->calls[config->index].fd, memory_order_relaxed);
 	config->kick_fd = queue->shadow_kick;
 	return 0;
 }
@@ -361,7 +369,7 @@ vdpa_relay_vq_end(struct vdpa_relay *relay, uint16_t index, struct vdpa_vq_state
 	while (hand_back(queue) > 0)
 		;
 	at = vdpa_relay_vq_stop(queue->vq);
-	*state = (struct vdpa_vq_state){ at.avail, at.used };
+	*state = (struct vdpa_vq_state){at.avail, at.used};
 	atomic_fetch_add(&relay->entries_ended, atomic_exchange(&queue->entries, 0));
 	return 0;
 }
@@ -412,6 +420,7 @@ vdpa_relay_entries(const struct vdpa_relay *relay)
 
 	for (uint16_t i = 0; i < relay->priv->contract.nr_vqs; i++)
 		if (relay->queues[i] != NULL)
-			entries += atomic_load_explicit(&relay->queues[i]->entries, memory_order_relaxed);
+			entries += atomic_load_explicit(
+				&relay->queues[i]->entries, memory_order_relaxed);
 	return entries;
 }

@@ -17,7 +17,8 @@
 struct vdpa_relay;
 
 /** Room for the shadow rings of nr_vqs queues of up to vq_size entries. @return NULL: no memory */
-struct vdpa_relay *vdpa_relay_create(struct vdpa_device_priv *priv, uint64_t features, uint16_t vq_size);
+struct vdpa_relay *
+vdpa_relay_create(struct vdpa_device_priv *priv, uint64_t features, uint16_t vq_size);
 /** No queue runs any more. NULL is legal. */
 void vdpa_relay_free(struct vdpa_relay *relay);
 bool vdpa_relay_fits(const struct vdpa_relay *relay, uint64_t features, uint16_t vq_size);
@@ -25,7 +26,8 @@ bool vdpa_relay_fits(const struct vdpa_relay *relay, uint64_t features, uint16_t
  * The guest's memory with the shadow rings in it, for the device. Kept until another domain is asked for.
  * @return 0; -ENOSPC: no room beside the guest's memory within the device's reach; what vdpa_domain_create() gave
  */
-int vdpa_relay_domain(struct vdpa_relay *relay, struct vdpa_domain *guest, struct vdpa_domain **out);
+int
+vdpa_relay_domain(struct vdpa_relay *relay, struct vdpa_domain *guest, struct vdpa_domain **out);
 
 /**
  * Make a queue ready: config becomes what the device gets. The queue runs after vdpa_relay_vq_run().
@@ -33,7 +35,8 @@ int vdpa_relay_domain(struct vdpa_relay *relay, struct vdpa_domain *guest, struc
  *	Of the guest, NULL: none.
  * @return 0; -EBUSY: buffers are in flight; -EINVAL, -EFAULT: the ring (vdpa_error_text())
  */
-int vdpa_relay_vq_prepare(struct vdpa_relay *relay, struct vdpa_vq_config *config, const struct vdpa_fd *call);
+int vdpa_relay_vq_prepare(
+	struct vdpa_relay *relay, struct vdpa_vq_config *config, const struct vdpa_fd *call);
 /** The device runs: relay. 0, or a negative errno. */
 int vdpa_relay_vq_run(struct vdpa_relay *relay, uint16_t index);
 /** The device has stopped the queue: hand back the rest. @return -ETIMEDOUT: its worker hangs */

@@ -17,10 +17,10 @@
 #include "vdpa_relay.h"
 #include "vring.h"
 
-#define BIT(feature) (UINT64_C(1) << (feature))
-#define STOP_MS 200u
-#define DESTROY_MS 2500u			/* outlasts the deadline of an op that runs */
-#define CONFIG_WRITES_MAX 64		/* that wait; a driver that writes faster is told so */
+#define BIT(feature)      (UINT64_C(1) << (feature))
+#define STOP_MS           200u
+#define DESTROY_MS        2500u /* outlasts the deadline of an op that runs */
+#define CONFIG_WRITES_MAX 64    /* that wait; a driver that writes faster is told so */
 
 static void
 binding_free(struct vdpa_binding *binding)
@@ -77,10 +77,10 @@ binding_alloc(struct vdpa_binding *binding)
 	binding->states = calloc(nr_vqs, sizeof(*binding->states));
 	binding->doorbells = calloc(nr_vqs, sizeof(*binding->doorbells));
 	if (binding->run.vqs == NULL || binding->plan == NULL || binding->configs == NULL ||
-	    binding->states == NULL || binding->doorbells == NULL)
+		binding->states == NULL || binding->doorbells == NULL)
 		return -ENOMEM;
 	for (uint16_t i = 0; i < nr_vqs; i++)
-		binding->doorbells[i] = (struct vdpa_doorbell){ .dev = priv->dev, .index = i };
+		binding->doorbells[i] = (struct vdpa_doorbell){.dev = priv->dev, .index = i};
 	if (priv->class_cvq) {
 		struct vdpa_cvq_effects effects = {
 			.set_pairs = effect_set_pairs,
@@ -96,7 +96,8 @@ binding_alloc(struct vdpa_binding *binding)
 }
 
 struct vdpa_binding *
-vdpa_binding_create(const char *name, struct vdpa_device *dev, const struct vdpa_binding_ops *ops, void *arg)
+vdpa_binding_create(
+	const char *name, struct vdpa_device *dev, const struct vdpa_binding_ops *ops, void *arg)
 {
 	struct vdpa_device_priv *priv = dev->priv;
 	struct vdpa_binding *binding = calloc(1, sizeof(*binding));
@@ -147,7 +148,7 @@ vdpa_binding_destroy(struct vdpa_binding *binding)
 	if (busy)
 		vdpa_error_set(-EBUSY, "%s: %s is attached", binding->name, binding->session->peer);
 	else
-		priv->binding = NULL;	/* reports find it no more */
+		priv->binding = NULL; /* reports find it no more */
 	pthread_mutex_unlock(&priv->lock);
 	if (busy)
 		return -EBUSY;
@@ -156,7 +157,8 @@ vdpa_binding_destroy(struct vdpa_binding *binding)
 		pthread_mutex_lock(&priv->lock);
 		priv->binding = binding;
 		pthread_mutex_unlock(&priv->lock);
-		return vdpa_error_set(-EBUSY, "%s: an operation of the device hangs", binding->name);
+		return vdpa_error_set(
+			-EBUSY, "%s: an operation of the device hangs", binding->name);
 	}
 	while ((write = binding->writes) != NULL) {
 		binding->writes = write->next;
@@ -179,7 +181,8 @@ vdpa_binding_contract(const struct vdpa_binding *binding, struct vdpa_contract *
 }
 
 void
-vdpa_binding_config_read(struct vdpa_binding *binding, uint32_t offset, void *data, uint32_t len_bytes)
+vdpa_binding_config_read(
+	struct vdpa_binding *binding, uint32_t offset, void *data, uint32_t len_bytes)
 {
 	struct vdpa_device_priv *priv = binding->priv;
 	uint32_t size = priv->info.config_size_bytes;
@@ -193,22 +196,25 @@ vdpa_binding_config_read(struct vdpa_binding *binding, uint32_t offset, void *da
 }
 
 int
-vdpa_binding_config_write(struct vdpa_binding *binding, uint32_t offset, const void *data, uint32_t len_bytes)
+vdpa_binding_config_write(
+	struct vdpa_binding *binding, uint32_t offset, const void *data, uint32_t len_bytes)
 {
 	struct vdpa_device_priv *priv = binding->priv;
 	struct vdpa_config_write *write, *other;
 	unsigned int nr = 0;
 
 	if (priv->dev->ops->config_write == NULL)
-		return vdpa_error_set(-ENOTSUP, "%s: configuration space is read-only", binding->name);
+		return vdpa_error_set(
+			-ENOTSUP, "%s: configuration space is read-only", binding->name);
 	if (len_bytes == 0 || offset >= priv->info.config_size_bytes ||
-	    len_bytes > priv->info.config_size_bytes - offset)
-		return vdpa_error_set(-EINVAL, "%s: write of %u bytes at %u is outside configuration space",
-				      binding->name, len_bytes, offset);
+		len_bytes > priv->info.config_size_bytes - offset)
+		return vdpa_error_set(-EINVAL,
+			"%s: write of %u bytes at %u is outside configuration space", binding->name,
+			len_bytes, offset);
 	write = malloc(sizeof(*write) + len_bytes);
 	if (write == NULL)
 		return -ENOMEM;
-	*write = (struct vdpa_config_write){ .offset = offset, .len_bytes = len_bytes };
+	*write = (struct vdpa_config_write){.offset = offset, .len_bytes = len_bytes};
 	memcpy(write->data, data, len_bytes);
 	pthread_mutex_lock(&priv->lock);
 	for (other = binding->writes; other != NULL; other = other->next)
@@ -221,7 +227,8 @@ vdpa_binding_config_write(struct vdpa_binding *binding, uint32_t offset, const v
 	pthread_mutex_unlock(&priv->lock);
 	if (write != NULL) {
 		free(write);
-		return vdpa_error_set(-EBUSY, "%s: too many writes of configuration space wait", binding->name);
+		return vdpa_error_set(
+			-EBUSY, "%s: too many writes of configuration space wait", binding->name);
 	}
 	return vdpa_work_queue(&binding->work);
 }
@@ -231,7 +238,8 @@ vdpa_session_free(struct vdpa_session *session)
 {
 	if (session == NULL)
 		return;
-	for (uint16_t i = 0; session->vqs != NULL && i < session->binding->priv->contract.nr_vqs; i++) {
+	for (uint16_t i = 0; session->vqs != NULL && i < session->binding->priv->contract.nr_vqs;
+		i++) {
 		vdpa_fd_put(session->vqs[i].kick);
 		vdpa_fd_put(session->vqs[i].call);
 	}
@@ -280,18 +288,20 @@ vdpa_session_open(struct vdpa_binding *binding, const char *peer)
 }
 
 static int
-check_vq(const struct vdpa_session *session, uint64_t features, const struct vdpa_wanted_vq *vq, uint16_t index)
+check_vq(const struct vdpa_session *session, uint64_t features, const struct vdpa_wanted_vq *vq,
+	uint16_t index)
 {
 	const struct vdpa_device_priv *priv = session->binding->priv;
 	bool packed = (features & BIT(VIRTIO_F_RING_PACKED)) != 0;
 
 	if (!vq->ready)
 		return 0;
-	if (vq->size == 0 || vq->size < priv->info.vq_size_min || vq->size > priv->info.vq_size_max ||
-	    (!packed && !rte_is_power_of_2(vq->size)))
-		return vdpa_error_set(-EINVAL, "%s: virtqueue %u of %u entries, the device takes %u to %u%s",
-				      session->binding->name, index, vq->size, priv->info.vq_size_min,
-				      priv->info.vq_size_max, packed ? "" : ", powers of two");
+	if (vq->size == 0 || vq->size < priv->info.vq_size_min ||
+		vq->size > priv->info.vq_size_max || (!packed && (vq->size & (vq->size - 1)) != 0))
+		return vdpa_error_set(-EINVAL,
+			"%s: virtqueue %u of %u entries, the device takes %u to %u%s",
+			session->binding->name, index, vq->size, priv->info.vq_size_min,
+			priv->info.vq_size_max, packed ? "" : ", powers of two");
 	return 0;
 }
 
@@ -304,13 +314,13 @@ check_wanted(const struct vdpa_session *session, const struct vdpa_wanted *wante
 
 	if (wanted->log && !contract->can_log)
 		return vdpa_error_set(-EINVAL, "%s: the device cannot be logged and is not relayed",
-				      session->binding->name);
+			session->binding->name);
 	if (unknown != 0)
 		return vdpa_error_set(-EINVAL, "%s: features 0x%" PRIx64 " were not offered",
-				      session->binding->name, unknown);
+			session->binding->name, unknown);
 	if (wanted->nr_vqs > contract->nr_vqs)
-		return vdpa_error_set(-EINVAL, "%s: %u virtqueues, the device has %u", session->binding->name,
-				      wanted->nr_vqs, contract->nr_vqs);
+		return vdpa_error_set(-EINVAL, "%s: %u virtqueues, the device has %u",
+			session->binding->name, wanted->nr_vqs, contract->nr_vqs);
 	for (uint16_t i = 0; i < wanted->nr_vqs && rc == 0; i++)
 		rc = check_vq(session, wanted->features, &wanted->vqs[i], i);
 	return rc;
@@ -393,7 +403,8 @@ vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 	rc = dup_fds(session, wanted, fds);
 	if (rc == 0 && wanted->regions_seq != session->regions_seq) {
 		former = mapped_domain(session);
-		rc = vdpa_domain_create(&domain, wanted->regions, wanted->nr_regions, former, priv->dev);
+		rc = vdpa_domain_create(
+			&domain, wanted->regions, wanted->nr_regions, former, priv->dev);
 		vdpa_domain_put(former);
 	}
 	if (rc == 0 && wanted->log_seq != session->log_seq && wanted->log_va != NULL)
@@ -450,10 +461,10 @@ index_from_memory(struct vdpa_session *session, uint16_t index, struct vdpa_vq_s
 	uint16_t used;
 
 	if (!session->binding->priv->type->index_in_memory ||
-	    (session->features & BIT(VIRTIO_F_RING_PACKED)) != 0)
+		(session->features & BIT(VIRTIO_F_RING_PACKED)) != 0)
 		return -ENODATA;
-	if (vdpa_domain_read(session->domain, vq->device_iova + offsetof(struct vring_used, idx), &used,
-			     sizeof(used)) != 0)
+	if (vdpa_domain_read(session->domain, vq->device_iova + offsetof(struct vring_used, idx),
+		    &used, sizeof(used)) != 0)
 		return -ENODATA;
 	state->avail = rte_le_to_cpu_16(used);
 	state->used = state->avail;
@@ -461,7 +472,8 @@ index_from_memory(struct vdpa_session *session, uint16_t index, struct vdpa_vq_s
 }
 
 static int
-collect_states(struct vdpa_session *session, bool fenced, struct vdpa_vq_state *states, uint16_t nr_vqs)
+collect_states(
+	struct vdpa_session *session, bool fenced, struct vdpa_vq_state *states, uint16_t nr_vqs)
 {
 	const struct vdpa_binding *binding = session->binding;
 	int rc = 0;
@@ -482,7 +494,8 @@ collect_states(struct vdpa_session *session, bool fenced, struct vdpa_vq_state *
 }
 
 int
-vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, uint16_t nr_vqs, uint32_t deadline_ms)
+vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, uint16_t nr_vqs,
+	uint32_t deadline_ms)
 {
 	struct vdpa_binding *binding = session->binding;
 	struct vdpa_device_priv *priv = binding->priv;
@@ -491,7 +504,8 @@ vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, ui
 	uint32_t seq;
 	int rc;
 
-	until = monotonic_after_ms(deadline_ms != 0 ? deadline_ms : RTE_MAX(STOP_MS, priv->info.op_deadline_ms));
+	until = monotonic_after_ms(
+		deadline_ms != 0 ? deadline_ms : RTE_MAX(STOP_MS, priv->info.op_deadline_ms));
 	pthread_mutex_lock(&priv->lock);
 	session->driver_ok = false;
 	seq = ++session->seq;
@@ -505,7 +519,8 @@ vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, ui
 	}
 	rc = collect_states(session, priv->hung, states, nr_vqs);
 	if (rc == 0 && priv->hung)
-		rc = vdpa_error_set(-ETIMEDOUT, "%s: the device hangs and was fenced", binding->name);
+		rc = vdpa_error_set(
+			-ETIMEDOUT, "%s: the device hangs and was fenced", binding->name);
 	pthread_mutex_unlock(&priv->lock);
 	return rc;
 }

@@ -48,7 +48,7 @@ vdpa_map_zero(void *start, size_t size_bytes)
 {
 	/* by number: sanitizers take the library's call for a write that races with readers */
 	long rc = syscall(SYS_mmap, start, size_bytes, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 
 	return rc != -1;
 }
@@ -79,7 +79,7 @@ guarded_fault(uintptr_t addr)
 
 	for (unsigned int i = 0; i < nr; i++)
 		if (atomic_load_explicit(&guards[i].start, memory_order_relaxed) != 0 &&
-		    guard_fault(&guards[i], addr))
+			guard_fault(&guards[i], addr))
 			mapped = true;
 	return mapped;
 }
@@ -138,7 +138,7 @@ find_shared(uintptr_t addr, struct maps_line *line)
 static bool
 unknown_fault(uintptr_t addr)
 {
-	static const size_t sizes[] = { 4096, 65536, 2u << 20, 1u << 30 };
+	static const size_t sizes[] = {4096, 65536, 2u << 20, 1u << 30};
 	struct maps_line line;
 
 	if (!find_shared(addr, &line))
@@ -173,7 +173,7 @@ static bool
 has_former(void)
 {
 	return (former.sa_flags & SA_SIGINFO) != 0 ||
-	       (former.sa_handler != SIG_DFL && former.sa_handler != SIG_IGN);
+		(former.sa_handler != SIG_DFL && former.sa_handler != SIG_IGN);
 }
 
 static void
@@ -183,7 +183,7 @@ handle(int number, siginfo_t *info, void *context)
 	int error = errno;
 
 	if (info->si_code != BUS_ADRERR ||
-	    (!guarded_fault(addr) && (has_former() || !unknown_fault(addr))))
+		(!guarded_fault(addr) && (has_former() || !unknown_fault(addr))))
 		pass_on(number, info, context);
 	errno = error;
 }
@@ -193,7 +193,7 @@ handle(int number, siginfo_t *info, void *context)
 static int
 install_locked(void)
 {
-	struct sigaction action = { .sa_sigaction = handle };
+	struct sigaction action = {.sa_sigaction = handle};
 
 	if (installed)
 		return 0;
@@ -272,6 +272,6 @@ RTE_FINI(vdpa_sigbus_fini)
 	struct sigaction action;
 
 	if (installed && sigaction(SIGBUS, NULL, &action) == 0 &&
-	    (action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == handle)
+		(action.sa_flags & SA_SIGINFO) != 0 && action.sa_sigaction == handle)
 		sigaction(SIGBUS, &former, NULL);
 }

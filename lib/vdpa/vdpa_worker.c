@@ -17,6 +17,7 @@
 #include "vdpa_worker.h"
 
 #define NUMA_NODES_MAX 64
+#define NUMA_ANY       (-1)
 
 /*
  * Which workers there are, which of them run, and how many paths each has. Never held while a
@@ -27,7 +28,7 @@ static struct {
 	struct vdpa_worker *workers;
 	unsigned int nr_workers;
 	enum vdpa_worker_idle idle;
-} pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .idle = VDPA_WORKER_ADAPTIVE };
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .idle = VDPA_WORKER_ADAPTIVE};
 
 /* ---- configuration ---- */
 
@@ -41,7 +42,7 @@ cpu_numa_node(int cpu)
 		if (access(path, F_OK) == 0)
 			return node;
 	}
-	return -1;
+	return NUMA_ANY;
 }
 
 static bool
@@ -79,8 +80,8 @@ parse_cpulist(const char *list, cpu_set_t *cpus)
 		}
 		for (; first <= last; first++) {
 			if (CPU_ISSET(first, cpus))
-				return vdpa_error_set(-EINVAL, "workers=%s: CPU %d is named twice",
-						      list, first);
+				return vdpa_error_set(
+					-EINVAL, "workers=%s: CPU %d is named twice", list, first);
 			CPU_SET(first, cpus);
 		}
 		if (*text == '\0')
@@ -89,8 +90,7 @@ parse_cpulist(const char *list, cpu_set_t *cpus)
 			break;
 	}
 	return vdpa_error_set(-EINVAL,
-			      "workers=%s: expected a list of CPUs like 2-3,8, each below %d", list,
-			      CPU_SETSIZE);
+		"workers=%s: expected a list of CPUs like 2-3,8, each below %d", list, CPU_SETSIZE);
 }
 
 /* May this process run there? The only way to know (offline, cgroup) is to try. */
@@ -109,8 +109,9 @@ check_cpus(const char *list, const cpu_set_t *cpus)
 		CPU_SET(cpu, &one);
 		if (sched_setaffinity(0, sizeof(one), &one) != 0)
 			rc = vdpa_error_set(-EINVAL,
-					    "workers=%s: CPU %d does not exist, is offline or not "
-					    "allowed to this process", list, cpu);
+				"workers=%s: CPU %d does not exist, is offline or not "
+				"allowed to this process",
+				list, cpu);
 	}
 	sched_setaffinity(0, sizeof(saved), &saved);
 	return rc;
@@ -156,7 +157,7 @@ pool_create(const cpu_set_t *cpus)
 			while (!CPU_ISSET(cpu, cpus));
 		}
 		w->cpu = cpu;
-		w->numa_node = cpu < 0 ? -1 : cpu_numa_node(cpu);
+		w->numa_node = cpu < 0 ? NUMA_ANY : cpu_numa_node(cpu);
 		w->epfd = w->wake_fd = -1;
 		pthread_mutex_init(&w->post_lock, NULL);
 	}
@@ -194,7 +195,7 @@ vdpa_workers_configure(const char *cpulist, enum vdpa_worker_idle idle)
 static void
 worker_signals(sigset_t *set)
 {
-	static const int faults[] = { SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT };
+	static const int faults[] = {SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT};
 
 	sigfillset(set);
 	for (size_t i = 0; i < RTE_DIM(faults); i++)
@@ -251,7 +252,7 @@ worker_stop(struct vdpa_worker *w)
 		return;
 	if (vdpa_worker_post(w, VDPA_WORKER_STOP, NULL, NULL, NULL) != 0) {
 		VDPA_LOG(ERR, "datapath worker %u hangs and is left alone",
-			 (unsigned int)(w - pool.workers));
+			(unsigned int)(w - pool.workers));
 		return;
 	}
 	pthread_join(w->thread, NULL);
@@ -280,7 +281,7 @@ worker_choose(int numa_node)
 		bool best_near = best != NULL && numa_node >= 0 && best->numa_node == numa_node;
 
 		if (best == NULL || (near && !best_near) ||
-		    (near == best_near && w->nr_paths < best->nr_paths))
+			(near == best_near && w->nr_paths < best->nr_paths))
 			best = w;
 	}
 	return best;
@@ -322,11 +323,12 @@ vdpa_path_add(struct vdpa_path *path, int numa_node)
 	if (rc < 0) {
 		path->worker = NULL;
 		worker_put(w);
-		return vdpa_error_set(rc, "datapath worker %u does not answer",
-				      (unsigned int)(w - pool.workers));
+		return vdpa_error_set(
+			rc, "datapath worker %u does not answer", (unsigned int)(w - pool.workers));
 	}
 	if (rc > 0)
-		VDPA_LOG(NOTICE, "a kick descriptor cannot be watched: its queue is polled when idle");
+		VDPA_LOG(NOTICE,
+			"a kick descriptor cannot be watched: its queue is polled when idle");
 	return 0;
 }
 

@@ -25,7 +25,12 @@
 #define VDPA_WORKER_EPOLL_US 50 /* kicks for idle paths are looked for while others are active */
 #define VDPA_WORKER_TIMED_MS 1
 
-enum vdpa_path_state { VDPA_PATH_NONE, VDPA_PATH_ACTIVE, VDPA_PATH_IDLE, VDPA_PATH_TIMED };
+enum vdpa_path_state {
+	VDPA_PATH_NONE,
+	VDPA_PATH_ACTIVE,
+	VDPA_PATH_IDLE,
+	VDPA_PATH_TIMED
+};
 
 enum vdpa_worker_cmd {
 	VDPA_WORKER_ADD, /* arg: the path. 1: it cannot be watched, 0: it is */
@@ -81,6 +86,6 @@ void vdpa_worker_close(struct vdpa_worker *worker);
  * was withdrawn, or (RUN) hangs; -EDEADLK: the caller is a worker; -ESHUTDOWN: no thread.
  */
 int vdpa_worker_post(struct vdpa_worker *worker, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
-		     void (*fn)(void *arg), void *arg);
+	void (*fn)(void *arg), void *arg);
 
 #endif /* VDPA_WORKER_H */

@@ -63,7 +63,7 @@ path_wake(struct vdpa_worker *w, struct vdpa_path *path)
 static bool
 path_watch(struct vdpa_worker *w, struct vdpa_path *path)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = path };
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = path};
 	bool refused = false, watched = false;
 
 	for (int i = 0; i < 2; i++) {
@@ -102,7 +102,7 @@ path_unwatch(struct vdpa_worker *w, struct vdpa_path *path)
 static int
 epoll_open(int wake_fd)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = NULL };
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
 	int epfd = epoll_create1(EPOLL_CLOEXEC);
 
 	if (epfd < 0)
@@ -155,7 +155,7 @@ static long
 futex_call(_Atomic(uint32_t) *word, int op, uint32_t value, const struct timespec *until)
 {
 	return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, until, NULL,
-		       FUTEX_BITSET_MATCH_ANY);
+		FUTEX_BITSET_MATCH_ANY);
 }
 
 static int
@@ -221,14 +221,14 @@ mail_wait(struct vdpa_worker_mail *mail, uint32_t number, const struct timespec 
 		if (acked == number)
 			return true;
 		if (futex_call(&mail->acked, FUTEX_WAIT_BITSET, acked, until) != 0 &&
-		    errno == ETIMEDOUT)
+			errno == ETIMEDOUT)
 			return atomic_load_explicit(&mail->acked, memory_order_acquire) == number;
 	}
 }
 
 static int
 mail_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
-	  void (*fn)(void *arg), void *arg)
+	void (*fn)(void *arg), void *arg)
 {
 	struct vdpa_worker_mail *mail = &w->mail;
 	uint32_t number = ++w->generation != 0 ? w->generation : ++w->generation;
@@ -259,7 +259,7 @@ mail_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *pat
 
 int
 vdpa_worker_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
-		 void (*fn)(void *arg), void *arg)
+	void (*fn)(void *arg), void *arg)
 {
 	struct timespec until;
 	int rc;

@@ -57,9 +57,10 @@ arrived(struct frames_flow *flow, uint64_t number)
 		return true;
 	}
 	if (number > flow->expected) {
-		snprintf(why, sizeof(why), "frame %" PRIu64 " came where %" PRIu64 " was due: the "
-			 "%" PRIu64 " between were lost or overtaken", number, flow->expected,
-			 number - flow->expected);
+		snprintf(why, sizeof(why),
+			"frame %" PRIu64 " came where %" PRIu64 " was due: the "
+			"%" PRIu64 " between were lost or overtaken",
+			number, flow->expected, number - flow->expected);
 		mismatch(flow, why);
 		while (flow->expected < number)
 			missing_put(flow, flow->expected++);
@@ -77,7 +78,8 @@ arrived(struct frames_flow *flow, uint64_t number)
 }
 
 static void
-receive(struct frames_flow *flow, const struct frames_options *options, const struct rte_mbuf *frame)
+receive(struct frames_flow *flow, const struct frames_options *options,
+	const struct rte_mbuf *frame)
 {
 	char why[sizeof(flow->why)];
 	uint64_t number;
@@ -85,8 +87,10 @@ receive(struct frames_flow *flow, const struct frames_options *options, const st
 	switch (frames_check(options, frame, flow->queue, &number, why, sizeof(why))) {
 	case FRAMES_RIGHT:
 		if (number >= flow->next) {
-			snprintf(why, sizeof(why), "frame %" PRIu64 " came before it was sent: "
-				 "another run's frame", number);
+			snprintf(why, sizeof(why),
+				"frame %" PRIu64 " came before it was sent: "
+				"another run's frame",
+				number);
 			mismatch(flow, why);
 			flow->count.changed++;
 		} else if (arrived(flow, number)) {
@@ -109,7 +113,7 @@ receive(struct frames_flow *flow, const struct frames_options *options, const st
 
 static uint16_t
 receive_burst(struct frames_flow *flow, const struct frames_port *port,
-	      const struct frames_options *options)
+	const struct frames_options *options)
 {
 	struct rte_mbuf *frames[FRAMES_BURST_MAX];
 	uint16_t nr, i;
@@ -128,13 +132,12 @@ receive_burst(struct frames_flow *flow, const struct frames_port *port,
 
 static void
 build_burst(struct frames_flow *flow, const struct frames_port *port,
-	    const struct frames_options *options)
+	const struct frames_options *options)
 {
 	struct rte_mbuf *frame;
 
-	while (flow->nr_pending < options->burst &&
-	       flow->next - flow->expected < port->inflight &&
-	       (options->nr_frames == 0 || flow->next < options->nr_frames)) {
+	while (flow->nr_pending < options->burst && flow->next - flow->expected < port->inflight &&
+		(options->nr_frames == 0 || flow->next < options->nr_frames)) {
 		frame = frames_build(options, port->tx_pool, flow->queue, flow->next);
 		if (frame == NULL)
 			return;
@@ -168,7 +171,7 @@ drop_pending(struct frames_flow *flow)
 
 unsigned int
 frames_flow_step(struct frames_flow *flow, const struct frames_port *port,
-		 const struct frames_options *options, bool sending)
+	const struct frames_options *options, bool sending)
 {
 	unsigned int nr = receive_burst(flow, port, options);
 
@@ -186,10 +189,10 @@ close_books(struct frames_flow *flow, double timeout_s)
 	char why[sizeof(flow->why)];
 
 	if (flow->expected < flow->next) {
-		snprintf(why, sizeof(why), "nothing came for %.0f s: %" PRIu64 " frames from number %"
-			 PRIu64 " on are missing, %u of them not even taken by the driver",
-			 timeout_s, flow->next - flow->expected, flow->expected,
-			 flow->nr_pending);
+		snprintf(why, sizeof(why),
+			"nothing came for %.0f s: %" PRIu64 " not back from frame %" PRIu64
+			" on, %u not taken by the driver",
+			timeout_s, flow->next - flow->expected, flow->expected, flow->nr_pending);
 		mismatch(flow, why);
 	}
 	drop_pending(flow);
@@ -199,7 +202,7 @@ close_books(struct frames_flow *flow, double timeout_s)
 
 bool
 frames_flow_ended(struct frames_flow *flow, const struct frames_options *options, bool sending,
-		  double timeout_s)
+	double timeout_s)
 {
 	bool all_sent = !sending || (options->nr_frames > 0 && flow->next == options->nr_frames);
 	uint64_t quiet_cycles;
@@ -208,7 +211,7 @@ frames_flow_ended(struct frames_flow *flow, const struct frames_options *options
 		return true;
 	quiet_cycles = rte_get_timer_cycles() - flow->last_rx_cycles;
 	if ((all_sent && flow->expected == flow->next && flow->nr_missing == 0) ||
-	    quiet_cycles > timeout_s * rte_get_timer_hz()) {
+		quiet_cycles > timeout_s * rte_get_timer_hz()) {
 		close_books(flow, timeout_s);
 		return true;
 	}

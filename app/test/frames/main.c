@@ -20,9 +20,9 @@
 
 #define EXIT_NOT_RUN 2
 /* Once a mismatch is known or a signal came, what is under way has so long to come back. */
-#define DRAIN_S 1.0
+#define DRAIN_S                1.0
 #define IDLE_PASSES_BEFORE_NAP 256
-#define NAP_US 20
+#define NAP_US                 20
 
 static volatile sig_atomic_t signalled;
 
@@ -31,7 +31,7 @@ struct run {
 	const struct frames_port *port;
 	struct frames_flow *flows;
 	unsigned int nr_lcores;
-	bool halt;		/* a flow has failed: all stop sending; any lcore sets it */
+	bool halt; /* a flow has failed: all stop sending; any lcore sets it */
 };
 
 static void
@@ -115,13 +115,13 @@ work(void *arg)
 static int
 run_flows(const struct frames_options *options, const struct frames_port *port)
 {
-	struct run run = { .options = options, .port = port, .nr_lcores = rte_lcore_count() };
+	struct run run = {.options = options, .port = port, .nr_lcores = rte_lcore_count()};
 	bool interrupted;
 	uint16_t i;
 	int code;
 
-	run.flows = rte_zmalloc("frames_flows", options->nr_queues * sizeof(*run.flows),
-				RTE_CACHE_LINE_SIZE);
+	run.flows = rte_zmalloc(
+		"frames_flows", options->nr_queues * sizeof(*run.flows), RTE_CACHE_LINE_SIZE);
 	if (run.flows == NULL) {
 		fprintf(stderr, "no memory for %u queues: give EAL more by -m\n",
 			options->nr_queues);
@@ -140,7 +140,7 @@ run_flows(const struct frames_options *options, const struct frames_port *port)
 static void
 catch_signals(void)
 {
-	struct sigaction action = { .sa_handler = on_signal };
+	struct sigaction action = {.sa_handler = on_signal};
 
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);

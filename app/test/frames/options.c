@@ -11,32 +11,42 @@
 #include "frames.h"
 
 enum {
-	OPT_FRAMES = 256, OPT_QUEUES, OPT_SIZES, OPT_SEGMENTS, OPT_INFLIGHT, OPT_BURST, OPT_SEED,
-	OPT_TIMEOUT, OPT_RING, OPT_BUFFER, OPT_PORT, OPT_PROGRESS, OPT_JSON, OPT_HELP,
+	OPT_FRAMES = 256,
+	OPT_QUEUES,
+	OPT_SIZES,
+	OPT_SEGMENTS,
+	OPT_INFLIGHT,
+	OPT_BURST,
+	OPT_SEED,
+	OPT_TIMEOUT,
+	OPT_RING,
+	OPT_BUFFER,
+	OPT_PORT,
+	OPT_PROGRESS,
+	OPT_JSON,
+	OPT_HELP,
 };
 
 static const struct option long_options[] = {
-	{ "frames", required_argument, NULL, OPT_FRAMES },
-	{ "queues", required_argument, NULL, OPT_QUEUES },
-	{ "sizes", required_argument, NULL, OPT_SIZES },
-	{ "segments", required_argument, NULL, OPT_SEGMENTS },
-	{ "inflight", required_argument, NULL, OPT_INFLIGHT },
-	{ "burst", required_argument, NULL, OPT_BURST },
-	{ "seed", required_argument, NULL, OPT_SEED },
-	{ "timeout-s", required_argument, NULL, OPT_TIMEOUT },
-	{ "ring-size", required_argument, NULL, OPT_RING },
-	{ "buffer-bytes", required_argument, NULL, OPT_BUFFER },
-	{ "port", required_argument, NULL, OPT_PORT },
-	{ "progress", no_argument, NULL, OPT_PROGRESS },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, OPT_HELP },
-	{ NULL, 0, NULL, 0 },
+	{"frames", required_argument, NULL, OPT_FRAMES},
+	{"queues", required_argument, NULL, OPT_QUEUES},
+	{"sizes", required_argument, NULL, OPT_SIZES},
+	{"segments", required_argument, NULL, OPT_SEGMENTS},
+	{"inflight", required_argument, NULL, OPT_INFLIGHT},
+	{"burst", required_argument, NULL, OPT_BURST},
+	{"seed", required_argument, NULL, OPT_SEED},
+	{"timeout-s", required_argument, NULL, OPT_TIMEOUT},
+	{"ring-size", required_argument, NULL, OPT_RING},
+	{"buffer-bytes", required_argument, NULL, OPT_BUFFER},
+	{"port", required_argument, NULL, OPT_PORT},
+	{"progress", no_argument, NULL, OPT_PROGRESS},
+	{"json", no_argument, NULL, OPT_JSON},
+	{"help", no_argument, NULL, OPT_HELP},
+	{NULL, 0, NULL, 0},
 };
 
-void
-frames_usage(FILE *out)
-{
-	fputs(
+/* clang-format off */
+static const char usage_text[] =
 "Usage: vdpa-frames [EAL options] -- [options]\n"
 "\n"
 "Sends numbered frames of known content to an ethdev whose far end loops each queue back to\n"
@@ -65,7 +75,13 @@ frames_usage(FILE *out)
 "Example, no hugepages and two lcores on one core:\n"
 "  vdpa-frames --no-huge -m 256 --no-pci --lcores '0@0,1@0' \\\n"
 "      --vdev net_virtio_user0,path=/run/v0.sock,queues=4,queue_size=256 \\\n"
-"      -- --queues 4 --sizes 64-9000 --segments 4\n", out);
+"      -- --queues 4 --sizes 64-9000 --segments 4\n";
+/* clang-format on */
+
+void
+frames_usage(FILE *out)
+{
+	fputs(usage_text, out);
 }
 
 static int
@@ -75,10 +91,10 @@ parse_number(const char *name, const char *text, uint64_t low, uint64_t high, ui
 
 	errno = 0;
 	*value = strtoull(text, &end, 0);
-	if (errno != 0 || end == text || *end != '\0' || text[0] == '-' ||
-	    *value < low || *value > high) {
-		fprintf(stderr, "--%s %s: must be a number from %" PRIu64 " to %" PRIu64 "\n",
-			name, text, low, high);
+	if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || *value < low ||
+		*value > high) {
+		fprintf(stderr, "--%s %s: must be a number from %" PRIu64 " to %" PRIu64 "\n", name,
+			text, low, high);
 		return -EINVAL;
 	}
 	return 0;
@@ -118,7 +134,7 @@ parse_sizes(const char *text, struct frames_options *options)
 		return -ENOMEM;
 	options->nr_ranges = 0;
 	for (item = strtok_r(copy, ",", &rest); item != NULL && ret == 0;
-	     item = strtok_r(NULL, ",", &rest)) {
+		item = strtok_r(NULL, ",", &rest)) {
 		if (options->nr_ranges == FRAMES_RANGES_MAX) {
 			fprintf(stderr, "--sizes %s: at most %d sizes or ranges\n", text,
 				FRAMES_RANGES_MAX);
@@ -138,10 +154,10 @@ parse_sizes(const char *text, struct frames_options *options)
 static void
 options_default(struct frames_options *options)
 {
-	*options = (struct frames_options) {
+	*options = (struct frames_options){
 		.nr_frames = 200000,
 		.seed = (uint64_t)time(NULL),
-		.ranges = { { 64, 1518 } },
+		.ranges = {{64, 1518}},
 		.nr_ranges = 1,
 		.nr_queues = 1,
 		.nr_segments_max = 1,

@@ -10,7 +10,7 @@
 #include "frames.h"
 
 #define POOL_BYTES 65536
-#define TAG_MAGIC 0x76644672
+#define TAG_MAGIC  0x76644672
 /* IEEE 802 local experimental: no stack answers it. */
 #define ETHER_TYPE 0x88b5
 
@@ -59,8 +59,7 @@ static void
 plan_frame(const struct frames_options *options, uint16_t queue, uint64_t number, struct plan *plan)
 {
 	static const uint8_t addresses[12] = {
-		0x02, 'v', 'd', 'p', 'a', 0x02, 0x02, 'v', 'd', 'p', 'a', 0x01
-	};
+		0x02, 'v', 'd', 'p', 'a', 0x02, 0x02, 'v', 'd', 'p', 'a', 0x01};
 	uint64_t hash = mix(mix(options->seed ^ ((uint64_t)queue << 48)) ^ number);
 	const struct frames_range *range = &options->ranges[(hash >> 56) % options->nr_ranges];
 	struct frames_tag tag;
@@ -100,7 +99,7 @@ build_chain(struct rte_mempool *pool, const struct plan *plan, uint16_t nr_segme
 	if (rte_pktmbuf_alloc_bulk(pool, segments, nr_segments) != 0)
 		return NULL;
 	memcpy(rte_pktmbuf_append(segments[0], FRAMES_HEADER_BYTES), plan->header,
-	       FRAMES_HEADER_BYTES);
+		FRAMES_HEADER_BYTES);
 	for (i = 0; i < nr_segments; i++) {
 		part = cut(plan->hash, i, left, nr_segments - i);
 		memcpy(rte_pktmbuf_append(segments[i], part), from, part);
@@ -116,7 +115,7 @@ build_chain(struct rte_mempool *pool, const struct plan *plan, uint16_t nr_segme
 
 struct rte_mbuf *
 frames_build(const struct frames_options *options, struct rte_mempool *pool, uint16_t queue,
-	     uint64_t number)
+	uint64_t number)
 {
 	struct plan plan;
 
@@ -135,16 +134,19 @@ same(const struct rte_mbuf *frame, const struct plan *plan, uint32_t *at)
 
 	for (; frame != NULL; offset += frame->data_len, frame = frame->next) {
 		is = rte_pktmbuf_mtod(frame, const uint8_t *);
-		in_header = offset < FRAMES_HEADER_BYTES ?
-			RTE_MIN(FRAMES_HEADER_BYTES - offset, frame->data_len) : 0;
+		in_header = offset < FRAMES_HEADER_BYTES
+			? RTE_MIN(FRAMES_HEADER_BYTES - offset, frame->data_len)
+			: 0;
 		if ((in_header == 0 || memcmp(is, &plan->header[offset], in_header) == 0) &&
-		    (in_header == frame->data_len ||
-		     memcmp(is + in_header, &plan->body[offset + in_header - FRAMES_HEADER_BYTES],
-			    frame->data_len - in_header) == 0))
+			(in_header == frame->data_len ||
+				memcmp(is + in_header,
+					&plan->body[offset + in_header - FRAMES_HEADER_BYTES],
+					frame->data_len - in_header) == 0))
 			continue;
 		for (i = 0; i < frame->data_len; i++) {
-			should = offset + i < FRAMES_HEADER_BYTES ? plan->header[offset + i] :
-				plan->body[offset + i - FRAMES_HEADER_BYTES];
+			should = offset + i < FRAMES_HEADER_BYTES
+				? plan->header[offset + i]
+				: plan->body[offset + i - FRAMES_HEADER_BYTES];
 			if (is[i] != should)
 				break;
 		}
@@ -166,7 +168,7 @@ sum_of_segments(const struct rte_mbuf *frame)
 
 enum frames_verdict
 frames_check(const struct frames_options *options, const struct rte_mbuf *frame, uint16_t queue,
-	     uint64_t *number, char *why, size_t size)
+	uint64_t *number, char *why, size_t size)
 {
 	uint8_t copy[FRAMES_HEADER_BYTES];
 	const uint8_t *header;
@@ -177,33 +179,37 @@ frames_check(const struct frames_options *options, const struct rte_mbuf *frame,
 
 	*number = UINT64_MAX;
 	if (sum_of_segments(frame) != frame->pkt_len || frame->pkt_len < FRAMES_HEADER_BYTES) {
-		snprintf(why, size, "a frame of %u bytes came, shorter than any that was sent, "
-			 "or its segments hold %u", frame->pkt_len, sum_of_segments(frame));
+		snprintf(why, size,
+			"a frame of %u bytes came, shorter than any that was sent, "
+			"or its segments hold %u",
+			frame->pkt_len, sum_of_segments(frame));
 		return FRAMES_CHANGED;
 	}
 	header = rte_pktmbuf_read(frame, 0, FRAMES_HEADER_BYTES, copy);
 	memcpy(&tag, header + RTE_ETHER_HDR_LEN, sizeof(tag));
 	tag_queue = rte_be_to_cpu_16(tag.queue);
 	if (tag.magic != rte_cpu_to_be_32(TAG_MAGIC) || tag_queue >= options->nr_queues) {
-		snprintf(why, size, "a frame of %u bytes came that is none of ours: its header was "
-			 "changed, or somebody else sent it", frame->pkt_len);
+		snprintf(why, size,
+			"a frame of %u bytes came that is none of ours: its header was "
+			"changed, or somebody else sent it",
+			frame->pkt_len);
 		return FRAMES_CHANGED;
 	}
 	*number = rte_be_to_cpu_64(tag.number);
 	plan_frame(options, tag_queue, *number, &plan);
 	if (frame->pkt_len != plan.length_bytes) {
 		snprintf(why, size, "frame %" PRIu64 " came with %u bytes, was sent with %u",
-			 *number, frame->pkt_len, plan.length_bytes);
+			*number, frame->pkt_len, plan.length_bytes);
 		return FRAMES_CHANGED;
 	}
 	if (!same(frame, &plan, &at)) {
 		snprintf(why, size, "frame %" PRIu64 " of %u bytes was changed, first at byte %u",
-			 *number, plan.length_bytes, at);
+			*number, plan.length_bytes, at);
 		return FRAMES_CHANGED;
 	}
 	if (tag_queue != queue) {
-		snprintf(why, size, "frame %" PRIu64 " of queue %u came on queue %u",
-			 *number, tag_queue, queue);
+		snprintf(why, size, "frame %" PRIu64 " of queue %u came on queue %u", *number,
+			tag_queue, queue);
 		return FRAMES_MISROUTED;
 	}
 	return FRAMES_RIGHT;

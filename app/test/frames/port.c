@@ -13,7 +13,7 @@
 
 /* A VLAN tag and the longest virtio-net header: net_virtio counts both in a buffer's room. */
 #define DRIVER_EXTRA_BYTES (4 + 20)
-#define POOL_CACHE 64
+#define POOL_CACHE         64
 
 static int
 find_port(const struct frames_options *options, uint16_t *id)
@@ -60,9 +60,10 @@ make_pool(const char *name, unsigned int nr, uint16_t room)
 
 	pool = rte_pktmbuf_pool_create(name, nr, POOL_CACHE, 0, room, rte_socket_id());
 	if (pool == NULL)
-		fprintf(stderr, "no memory for %u buffers of %u bytes (%s): give EAL more by -m, "
-			"or use fewer queues or shorter frames\n", nr, room,
-			rte_strerror(rte_errno));
+		fprintf(stderr,
+			"no memory for %u buffers of %u bytes (%s): give EAL more by -m, "
+			"or use fewer queues or shorter frames\n",
+			nr, room, rte_strerror(rte_errno));
 	return pool;
 }
 
@@ -75,27 +76,30 @@ make_pools(const struct frames_options *options, struct frames_port *port)
 	nr_rx = options->nr_queues * (options->ring_size + options->burst) + cached;
 	/* The driver frees sent ones late: a whole ring may be in its hands. */
 	nr_tx = options->nr_queues * (options->ring_size + options->burst) *
-		options->nr_segments_max + cached;
+			options->nr_segments_max +
+		cached;
 	port->rx_pool = make_pool("frames_rx", nr_rx, port->buffer_bytes + RTE_PKTMBUF_HEADROOM);
 	if (port->rx_pool == NULL)
 		return -ENOMEM;
-	port->tx_pool = make_pool("frames_tx", nr_tx,
-				  frames_longest_bytes(options) + RTE_PKTMBUF_HEADROOM);
+	port->tx_pool = make_pool(
+		"frames_tx", nr_tx, frames_longest_bytes(options) + RTE_PKTMBUF_HEADROOM);
 	return port->tx_pool == NULL ? -ENOMEM : 0;
 }
 
 static int
 configure(const struct frames_options *options, struct frames_port *port,
-	  const struct rte_eth_dev_info *info)
+	const struct rte_eth_dev_info *info)
 {
-	uint16_t mtu = RTE_MAX(frames_longest_bytes(options) - RTE_ETHER_HDR_LEN, RTE_ETHER_MIN_MTU);
-	struct rte_eth_conf conf = { .rxmode = { .mtu = mtu } };
+	uint16_t mtu = RTE_MAX(
+		frames_longest_bytes(options) - RTE_ETHER_HDR_LEN, RTE_ETHER_MIN_MTU);
+	struct rte_eth_conf conf = {.rxmode = {.mtu = mtu}};
 	int ret;
 
 	if (options->nr_queues > RTE_MIN(info->max_rx_queues, info->max_tx_queues)) {
-		fprintf(stderr, "--queues %u: the port has %u queue pairs (queues= of --vdev, "
-			"max_vqp= of the device)\n", options->nr_queues,
-			RTE_MIN(info->max_rx_queues, info->max_tx_queues));
+		fprintf(stderr,
+			"--queues %u: the port has %u queue pairs (queues= of --vdev, "
+			"max_vqp= of the device)\n",
+			options->nr_queues, RTE_MIN(info->max_rx_queues, info->max_tx_queues));
 		return -EINVAL;
 	}
 	if (mtu > info->max_mtu) {
@@ -115,7 +119,7 @@ configure(const struct frames_options *options, struct frames_port *port,
 
 static int
 setup_queues(const struct frames_options *options, struct frames_port *port,
-	     const struct rte_eth_dev_info *info)
+	const struct rte_eth_dev_info *info)
 {
 	struct rte_eth_txconf txconf = info->default_txconf;
 	uint16_t queue;
@@ -124,11 +128,11 @@ setup_queues(const struct frames_options *options, struct frames_port *port,
 	if (options->nr_segments_max > 1)
 		txconf.offloads |= RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 	for (queue = 0; queue < options->nr_queues && ret == 0; queue++) {
-		ret = rte_eth_rx_queue_setup(port->id, queue, options->ring_size, rte_socket_id(),
-					     NULL, port->rx_pool);
+		ret = rte_eth_rx_queue_setup(
+			port->id, queue, options->ring_size, rte_socket_id(), NULL, port->rx_pool);
 		if (ret == 0)
-			ret = rte_eth_tx_queue_setup(port->id, queue, options->ring_size,
-						     rte_socket_id(), &txconf);
+			ret = rte_eth_tx_queue_setup(
+				port->id, queue, options->ring_size, rte_socket_id(), &txconf);
 		if (ret != 0)
 			fprintf(stderr, "queue %u cannot be set up: %s\n", queue,
 				rte_strerror(-ret));
@@ -154,8 +158,8 @@ frames_port_open(const struct frames_options *options, struct frames_port *port)
 	}
 	port->mergeable = (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER) != 0;
 	port->buffer_bytes = buffer_room(options, port);
-	port->inflight = options->inflight != 0 ? options->inflight :
-		safe_inflight(options, port->buffer_bytes);
+	port->inflight = options->inflight != 0 ? options->inflight
+						: safe_inflight(options, port->buffer_bytes);
 	ret = configure(options, port, &info);
 	if (ret == 0)
 		ret = make_pools(options, port);

@@ -65,24 +65,18 @@ flow_json(const struct frames_flow *flow)
 {
 	const struct frames_count *c = &flow->count;
 
-	return json_pack("{si sI sI sI sI sI sI sI sI sf sf ss}",
-		"queue", (int)flow->queue,
-		"sent", (json_int_t)c->sent,
-		"received", (json_int_t)c->received,
-		"received_bytes", (json_int_t)c->received_bytes,
-		"lost", (json_int_t)c->lost,
-		"changed", (json_int_t)c->changed,
-		"reordered", (json_int_t)c->reordered,
-		"repeated", (json_int_t)c->repeated,
-		"misrouted", (json_int_t)c->misrouted,
-		"seconds", seconds(flow),
-		"frames_per_second", per_second(c->received, flow),
-		"why", flow->why);
+	return json_pack("{si sI sI sI sI sI sI sI sI sf sf ss}", "queue", (int)flow->queue, "sent",
+		(json_int_t)c->sent, "received", (json_int_t)c->received, "received_bytes",
+		(json_int_t)c->received_bytes, "lost", (json_int_t)c->lost, "changed",
+		(json_int_t)c->changed, "reordered", (json_int_t)c->reordered, "repeated",
+		(json_int_t)c->repeated, "misrouted", (json_int_t)c->misrouted, "seconds",
+		seconds(flow), "frames_per_second", per_second(c->received, flow), "why",
+		flow->why);
 }
 
 static void
 print_json(const struct frames_flow *flows, const struct frames_options *options,
-	   const struct frames_port *port, bool ok, const char *why)
+	const struct frames_port *port, bool ok, const char *why)
 {
 	json_t *queues = json_array(), *top;
 	uint64_t sent, received = add_up(flows, options->nr_queues, &sent);
@@ -90,11 +84,10 @@ print_json(const struct frames_flow *flows, const struct frames_options *options
 
 	for (i = 0; i < options->nr_queues; i++)
 		json_array_append_new(queues, flow_json(&flows[i]));
-	top = json_pack("{sb ss sI sI sI si sb so}", "ok", (int)ok, "why", why,
-			"seed", (json_int_t)options->seed,
-			"sent", (json_int_t)sent, "received", (json_int_t)received,
-			"inflight", (int)port->inflight, "mergeable", (int)port->mergeable,
-			"queues", queues);
+	top = json_pack("{sb ss sI sI sI si sb so}", "ok", (int)ok, "why", why, "seed",
+		(json_int_t)options->seed, "sent", (json_int_t)sent, "received",
+		(json_int_t)received, "inflight", (int)port->inflight, "mergeable",
+		(int)port->mergeable, "queues", queues);
 	if (top == NULL || json_dumpf(top, stdout, JSON_COMPACT) != 0)
 		fprintf(stderr, "the result cannot be written: out of memory, or stdout is gone\n");
 	json_decref(top);
@@ -108,20 +101,20 @@ print_table(const struct frames_flow *flows, const struct frames_options *option
 	uint16_t i;
 
 	printf("%5s %12s %12s %10s %8s %6s %8s %10s %9s %10s\n", "queue", "sent", "back",
-	       "Mframes/s", "Gbit/s", "lost", "changed", "reordered", "repeated", "misrouted");
+		"Mframes/s", "Gbit/s", "lost", "changed", "reordered", "repeated", "misrouted");
 	for (i = 0; i < options->nr_queues; i++) {
 		c = &flows[i].count;
 		printf("%5u %12" PRIu64 " %12" PRIu64 " %10.3f %8.3f %6" PRIu64 " %8" PRIu64
-		       " %10" PRIu64 " %9" PRIu64 " %10" PRIu64 "\n", i, c->sent, c->received,
-		       per_second(c->received, &flows[i]) / 1e6,
-		       per_second(c->received_bytes * 8.0, &flows[i]) / 1e9,
-		       c->lost, c->changed, c->reordered, c->repeated, c->misrouted);
+		       " %10" PRIu64 " %9" PRIu64 " %10" PRIu64 "\n",
+			i, c->sent, c->received, per_second(c->received, &flows[i]) / 1e6,
+			per_second(c->received_bytes * 8.0, &flows[i]) / 1e9, c->lost, c->changed,
+			c->reordered, c->repeated, c->misrouted);
 	}
 }
 
 int
 frames_report(const struct frames_flow *flows, const struct frames_options *options,
-	      const struct frames_port *port, bool interrupted)
+	const struct frames_port *port, bool interrupted)
 {
 	const struct frames_flow *bad = first_failed(flows, options->nr_queues);
 	/* A run without an end is meant to be ended by a signal. */
@@ -138,8 +131,9 @@ frames_report(const struct frames_flow *flows, const struct frames_options *opti
 		print_json(flows, options, port, ok, why);
 	} else {
 		print_table(flows, options);
-		printf("%s (seed %" PRIu64 ", %u in flight)\n", ok ?
-		       "OK: none lost, changed or reordered" : why, options->seed, port->inflight);
+		printf("%s (seed %" PRIu64 ", %u in flight)\n",
+			ok ? "OK: none lost, changed or reordered" : why, options->seed,
+			port->inflight);
 	}
 	fflush(stdout);
 	return ok ? 0 : 1;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright (c) 2026 The vDPA framework authors
-"""dpdk-vdpa itself under test: any arguments, configuration files, its prompt on a pipe or terminal."""
+"""dpdk-vdpa itself under test: any arguments, files, its prompt on a pipe or a terminal."""
 
 import json
 import os

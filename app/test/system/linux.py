@@ -51,6 +51,12 @@ class Served:
         self.filters = [FeatureFilter(front, path, mask_of(STOCK_HIDES))
                         for front, path in zip(self.paths, backend.paths)]
 
+    def hiding(self, number: int, *bits: int) -> str:
+        """A socket to the device of this number for a front end that shall not see these bits."""
+        path = self.backend.paths[number]
+        self.filters.append(FeatureFilter(path + 'h', path, mask_of(bits)))
+        return path + 'h'
+
     def close(self) -> None:
         for one in self.filters:
             one.close()

@@ -92,7 +92,7 @@ BAD_FILES = {
     'unknown top key': (lambda d: {'devices': [], 'device': []}, ['device: unknown', 'devices']),
     'devices no list': (lambda d: {'devices': {}}, ['devices', 'array']),
     'device no object': (lambda d: ['v0'], ['devices[0]', 'object']),
-    'no name': (lambda d: [d.device('v0'), {'mgmtdev': 'sw_net'}], ['devices[1]', 'name', 'missing']),
+    'no name': (bad_device(name=None), ['devices[1]', 'name', 'missing']),
     'empty name': (bad_device(name=''), ['devices[1]', 'name', 'not empty']),
     'long name': (bad_device(name='n' * 64), ['n' * 64, '63']),
     'name twice': (bad_device(name='v0'), ['devices[1]', 'name=v0', 'devices[0]']),

@@ -5,9 +5,12 @@
 Every ring format the client has, 64 to 9000 bytes, cut into up to eight pieces.
 """
 
+import re
+
 import pytest
 
 from backend import TestpmdVhost
+from daemon import Daemon
 from frames import Frames, expect_right
 
 LONG_FRAMES = 10_000_000
@@ -20,9 +23,9 @@ RINGS = {
     'packed-inorder': 'packed_vq=1,in_order=1',
 }
 
-# From 8 segments on net_virtio chains descriptors, below it takes one indirect one. With packed rings
-# out of order it must not do both: it leaves the buffer id of an indirect descriptor to what stood in
-# that slot, which is right only as long as each frame took one slot (all releases).
+# From 8 segments on net_virtio chains descriptors, below it takes one indirect one. With packed
+# rings out of order it must not do both: it leaves the buffer id of an indirect descriptor to what
+# stood in that slot, which is right only as long as each frame took one slot (all releases).
 SEGMENTS = {ring: 7 if ring == 'packed' else 8 for ring in RINGS}
 
 
@@ -65,6 +68,28 @@ def test_one_frame_at_a_time(make_backend, programs, tools, folder, ring):
     backend = make_backend().start()
     check(backend, programs, tools, folder, 5_000, devargs=RINGS[ring],
           options=['--inflight', '1', '--burst', '1'])
+
+
+def offered_by_sw_net(programs, tools, folder):
+    """The feature word that a software device offers, as told when it is asked for too much."""
+    _, text = Daemon(programs, tools, folder).run(
+        ['--iface', str(folder / 'x')], ['vdpa_sw_net0,device_features=8000000000000000'])
+    return int(re.search(r'allowed: 0x([0-9a-f]+)', text)[1], 16)
+
+
+# Without indirect descriptors the client chains. EVENT_IDX is never taken by it: offered or not,
+# the device must not look at event indexes.
+@pytest.mark.ours
+@pytest.mark.parametrize('without', ['indirect', 'event-index'])
+@pytest.mark.parametrize('ring', sorted(RINGS))
+def test_frames_with_a_feature_masked(make_backend, programs, tools, folder, ring, without):
+    bit = {'indirect': 28, 'event-index': 29}[without]
+    mask = offered_by_sw_net(programs, tools, folder)
+    assert mask >> bit & 1
+    backend = make_backend(devargs=f'device_features={mask & ~(1 << bit):x}').start()
+    segments = 8 if without == 'indirect' else SEGMENTS[ring]
+    check(backend, programs, tools, folder, FRAMES, devargs=RINGS[ring],
+          options=['--sizes', '64-9000', '--segments', str(segments)])
 
 
 def test_vectorised_client(make_backend, programs, tools, folder):

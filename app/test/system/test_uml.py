@@ -8,9 +8,10 @@ MTU, a link that follows the peer; rings set up anew without a word of their end
 sockets here, and stock net_vhost dies of SIGPIPE).
 """
 
+import json
 import os
 import subprocess
-from typing import Callable
+from typing import Callable, List
 
 import pytest
 
@@ -147,13 +148,13 @@ def test_queue_pairs_are_changed(serve, boot, hidden):
             assert pairs_in_use(guest) == pairs
             run += 1
             exchange(guest, FRAMES, run=run, flows=8)
-        assert second_pair_interrupts(guest) > 0
+        assert min(sent_by_queue(guest)) > FRAMES // 10
 
 
-def second_pair_interrupts(guest) -> int:
-    """Times that the driver was called for the second pair: proof that frames went there."""
-    counts = [line.split() for line in guest.run('cat', '/proc/interrupts').out.splitlines()]
-    return sum(int(words[1]) for words in counts if words and 'put.1' in words[-1])
+def sent_by_queue(guest) -> List[int]:
+    """Frames that went through each transmit queue: proof that the second pair was used."""
+    disciplines = json.loads(guest.run('tc', '-s', '-j', 'qdisc', 'show', 'dev', 'eth0').out)
+    return [one['packets'] for one in disciplines if 'parent' in one]
 
 
 @pytest.mark.ours
@@ -161,12 +162,12 @@ def test_queue_pairs_are_changed_in_traffic(serve, boot):
     served = serve(without(pairs=2), pairs=2)
     with boot(*served.paths) as guest:
         guest.nic_up()
-        traffic = guest.begin('exchange', name='eth0', count=10 * FRAMES, flows=8, idle_s=1)
+        traffic = guest.begin('exchange', name='eth0', count=4 * FRAMES, flows=8, idle_s=1)
         while not traffic.done():
             for pairs in '12':
                 guest.run('ethtool', '-L', 'eth0', 'combined', pairs)
-        result = traffic.result()
-        assert result['changed'] == result['reordered'] == 0, result
+        result = traffic.result()       # a flow may change its queue, so its order may change
+        assert result['changed'] == 0 and result['received'] > FRAMES, result
         exchange(guest, FRAMES, run=2, flows=8)
 
 
@@ -286,15 +287,19 @@ def test_two_guests_talk_both_ways_at_once(serve, boot, is_long, devargs):
 
 
 @pytest.mark.ours
-def test_csum_on_one_side_only(serve, boot, folder):
-    """A receiver that did not agree to partial checksums gets whole ones."""
+@pytest.mark.parametrize('hidden', [(GUEST_CSUM,), (CSUM,), (GUEST_CSUM, MRG_RXBUF),
+                                    (CSUM, GUEST_CSUM, RING_PACKED)],
+                         ids=['guest-csum', 'csum', 'guest-csum-mergeable', 'both-packed'])
+def test_one_of_two_guests_agrees_to_less(serve, boot, hidden):
+    """A frame whose checksum is not complete gets one where the receiver wants it."""
     served = serve(sockets=2, joined=True)
-    with boot(served.paths[0], name='left') as left, boot(served.paths[1], name='right') as right:
+    with boot(served.paths[0], name='left') as left, \
+            boot(served.hiding(1, *hidden), name='right') as right:
         connect_pair(left, right)
-        for guest in (left, right):
-            guest.run('ethtool', '-K', 'eth0', 'tx', 'off')
-            transfer(left, right, '10.9.0.2', 10 * MIB)
-            transfer(right, left, '10.9.0.1', 10 * MIB, port=5002)
+        assert not set(hidden) & set(right.nic()['features'])
+        assert {CSUM, GUEST_CSUM} <= set(left.nic()['features'])
+        transfer(left, right, '10.9.0.2', 10 * MIB)
+        transfer(right, left, '10.9.0.1', 10 * MIB, port=5002)
 
 
 @pytest.mark.ours

@@ -365,7 +365,7 @@ add_present(struct vdpa_device *dev, void *arg)
 
 RTE_INIT(vhost_bus_init)
 {
-	if (vdpa_dpdk_check(RTE_VER_YEAR, RTE_VER_MONTH) < 0)
+	if (VDPA_DPDK_CHECK() < 0)
 		return;
 	vdpa_bus_driver_register(&vhost_driver);
 	/* A program may load the plug-in after it made devices. */

@@ -62,11 +62,11 @@ vdpa_vhost_peer_find(const char *path, bool (*taken)(int fd, void *arg), void *a
 
 	dir = opendir("/proc/self/fd");
 	if (dir == NULL)
-		return -1;
+		return -1; /* none */
 	while ((entry = readdir(dir)) != NULL) {
 		if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
 			continue;
-		fd = atoi(entry->d_name);
+		fd = strtol(entry->d_name, NULL, 10);
 		if (!connected_at(fd, path) || taken(fd, arg))
 			continue;
 		set_timeouts(fd);
