@@ -149,19 +149,21 @@ static const struct vdpa_device_ops dev_ops = {
 };
 
 static struct vdpa_device device = {.name = "memory_test", .ops = &dev_ops};
+static struct vdpa_device neighbour = {.name = "neighbour", .ops = &dev_ops};
 
 static int
 device_setup(void **state)
 {
 	(void)state;
-	return vdpa_device_register(&device);
+	return vdpa_device_register(&device) != 0 || vdpa_device_register(&neighbour) != 0;
 }
 
 static int
 device_teardown(void **state)
 {
 	(void)state;
-	return vdpa_device_unregister(&device, false);
+	return vdpa_device_unregister(&device, false) != 0 ||
+		vdpa_device_unregister(&neighbour, false) != 0;
 }
 
 /* ---- ---- */
@@ -209,6 +211,11 @@ regions_need_no_alignment(void **state)
 	assert_int_equal(vdpa_domain_create(&domain, &region, 1, NULL, NULL), 0);
 	assert_memory_equal(
 		ptr(domain, 0x12345, 2 * PAGE + 17), file.view + 3 * PAGE + 100, 2 * PAGE + 17);
+	vdpa_domain_put(domain);
+	/* begins late in its page: one page more than its size */
+	region = range_of(&file, 0, 4 * PAGE - 1, PAGE);
+	assert_int_equal(vdpa_domain_create(&domain, &region, 1, NULL, NULL), 0);
+	assert_memory_equal(ptr(domain, 0, PAGE), file.view + 4 * PAGE - 1, PAGE);
 	vdpa_domain_put(domain);
 	/* up to the file's last byte, which ends no page */
 	assert_int_equal(ftruncate(file.fd, 5 * PAGE + 1), 0);
@@ -498,10 +505,10 @@ fence_keeps_writes_from_the_consumer(void **state)
 static void
 memory_given_by_address_is_the_callers(void **state)
 {
-	static uint8_t memory[2 * PAGE] __attribute__((aligned(PAGE)));
+	static uint8_t memory[3 * PAGE] __attribute__((aligned(PAGE)));
 	struct vdpa_range region = {
 		.iova = 0x5000,
-		.size_bytes = sizeof(memory),
+		.size_bytes = 2 * PAGE,
 		.va = memory,
 		.fd = -1,
 	};
@@ -512,8 +519,8 @@ memory_given_by_address_is_the_callers(void **state)
 	memory[PAGE] = 0x77;
 	assert_int_equal(vdpa_domain_create(&a, &region, 1, NULL, NULL), 0);
 	assert_int_equal(vdpa_domain_create(&b, &region, 1, a, NULL), 0);
-	assert_ptr_equal(ptr(a, 0x5000, sizeof(memory)), memory);
-	assert_ptr_equal(ptr(b, 0x5000, sizeof(memory)), memory);
+	assert_ptr_equal(ptr(a, 0x5000, 2 * PAGE), memory);
+	assert_ptr_equal(ptr(b, 0x5000, 2 * PAGE), memory);
 	assert_true(vdpa_range_same(a, 0, b, 0));
 	vdpa_domain_fence(a);
 	assert_int_equal(memory[PAGE], 0x77);
@@ -521,7 +528,6 @@ memory_given_by_address_is_the_callers(void **state)
 	assert_int_equal(bytes[2], 0x77);
 	vdpa_domain_put(a);
 	region.va = memory + PAGE;
-	region.size_bytes = PAGE;
 	assert_int_equal(vdpa_domain_create(&a, &region, 1, b, NULL), 0);
 	assert_ptr_equal(ptr(a, 0x5000, 1), memory + PAGE);
 	assert_false(vdpa_range_same(a, 0, b, 0));
@@ -579,11 +585,13 @@ cut_memory_fails_its_owner_only(void **state)
 		range_of(&file, 0x10000, 0, FILE_SIZE),
 		range_of(&other, 0x100000, 0, FILE_SIZE),
 	};
-	struct vdpa_domain *domain, *next;
+	struct vdpa_domain *domain, *next, *theirs;
+	struct timespec ms20 = {0, 20000000};
 	uint8_t *va, byte;
 
 	(void)state;
 	sigaction(SIGBUS, &handler, NULL);
+	assert_int_equal(vdpa_domain_create(&theirs, &r[1], 1, NULL, &neighbour), 0);
 	assert_int_equal(vdpa_domain_create(&domain, r, 2, NULL, &device), 0);
 	va = ptr(domain, 0x10000, 1);
 	assert_int_equal(va[PAGE], file.view[PAGE]);
@@ -595,10 +603,13 @@ cut_memory_fails_its_owner_only(void **state)
 	va[3 * PAGE] = 1;
 	assert_memory_equal(ptr(domain, 0x100000, FILE_SIZE), other.view, FILE_SIZE);
 	assert_int_equal(vdpa_domain_read(domain, 0x10000 + 2 * PAGE, &byte, 1), -EFAULT);
+	assert_int_equal(atomic_load(&neighbour.priv->failed), 0);
 	/* told once */
 	atomic_store(&device.priv->failed, 0);
 	assert_int_equal(ftruncate(other.fd, 0), 0);
 	assert_int_equal(*ptr(domain, 0x100000, 1), 0);
+	nanosleep(&ms20, NULL);
+	assert_int_equal(atomic_load(&device.priv->failed), 0);
 	/* it grew again, but that view is lost */
 	assert_int_equal(ftruncate(file.fd, FILE_SIZE), 0);
 	file.view[2 * PAGE] = 0x42;
@@ -610,6 +621,7 @@ cut_memory_fails_its_owner_only(void **state)
 	assert_int_equal(atomic_load(&device.priv->failed), 0);
 	vdpa_domain_put(domain);
 	vdpa_domain_put(next);
+	vdpa_domain_put(theirs);
 	file_close(&file);
 	file_close(&other);
 }

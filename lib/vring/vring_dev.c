@@ -4,7 +4,6 @@
 
 #include <errno.h>
 
-#include "vring_copy.h"
 #include "vring_walk.h"
 
 static uint16_t

@@ -2,7 +2,6 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 
-#include "vring_copy.h"
 #include "vring_walk.h"
 
 /* Where a burst reads, and how many slots a lawful driver can have filled from there on. */
@@ -112,10 +111,8 @@ vring_packed_peek(struct vring_dev *q, struct vring_chain *chains, uint16_t nr,
 				break;
 			hit = q->hit;
 		}
-		if (chain->nr_readable)
-			vring_prefetch_read(segs[taken].va);
-		else if (chain->nr_segs)
-			vring_prefetch_write(segs[taken].va);
+		if (VRING_LIKELY(chain->nr_segs))
+			vring_walk_prefetch(chain, &segs[taken]);
 		taken += chain->nr_segs;
 		at.room -= chain->done.slots;
 		vring_forward(&at.slot, &at.wrap, chain->done.slots, q->size);

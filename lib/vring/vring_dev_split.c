@@ -2,7 +2,6 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 
-#include "vring_copy.h"
 #include "vring_walk.h"
 
 /* Heads are copied out of the available ring this many at a time. */
@@ -120,10 +119,8 @@ vring_split_peek(struct vring_dev *q, struct vring_chain *chains, uint16_t nr,
 					return done;
 				hit = q->hit;
 			}
-			if (chain->nr_readable)
-				vring_prefetch_read(segs[taken].va);
-			else if (chain->nr_segs)
-				vring_prefetch_write(segs[taken].va);
+			if (VRING_LIKELY(chain->nr_segs))
+				vring_walk_prefetch(chain, &segs[taken]);
 			taken += chain->nr_segs;
 		}
 		if (want == 0 || q->error)

@@ -29,6 +29,7 @@
 #define VRING_UNLIKELY(x)  __builtin_expect(!!(x), 0)
 
 #define VRING_DESC_BYTES   16
+#define VRING_LINE_BYTES   64 /* of a cache; only speed depends on it */
 
 #define VRING_PACKED_AVAIL (1u << VRING_PACKED_DESC_F_AVAIL)
 #define VRING_PACKED_USED  (1u << VRING_PACKED_DESC_F_USED)

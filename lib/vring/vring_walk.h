@@ -10,6 +10,7 @@
 #ifndef VRING_WALK_H
 #define VRING_WALK_H
 
+#include "vring_copy.h"
 #include "vring_dev.h"
 #include "vring_layout.h"
 
@@ -76,6 +77,26 @@ vring_walk_single(const struct vring_hit *hit, const struct vring_desc_copy *d,
 	chain->readable_bytes = write ? 0 : d->len;
 	chain->writable_bytes = write ? d->len : 0;
 	return true;
+}
+
+/**
+ * Ask for the first two lines of a buffer (a small frame with its header): what will be copied
+ * next, after the rest of the burst was looked at.
+ */
+static inline void
+vring_walk_prefetch(const struct vring_chain *chain, const struct vring_seg *seg)
+{
+	bool two = (uintptr_t)seg->va % VRING_LINE_BYTES + seg->len > VRING_LINE_BYTES;
+
+	if (chain->nr_readable) {
+		vring_prefetch_read(seg->va);
+		if (two)
+			vring_prefetch_read(seg->va + VRING_LINE_BYTES);
+	} else {
+		vring_prefetch_write(seg->va);
+		if (two)
+			vring_prefetch_write(seg->va + VRING_LINE_BYTES);
+	}
 }
 
 /* The two formats, called by vring_dev.c. */
