@@ -5,7 +5,7 @@
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Dict, Iterator, Optional, Type
 
 import pytest
 
@@ -35,7 +35,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
     report = outcome.get_result()       # type: ignore[attr-defined]
     arguments = getattr(item, 'funcargs', {})
     if report.failed:
-        for programs in (arguments.get('programs'), getattr(arguments.get('arena'), 'programs', None)):
+        for programs in (arguments.get('programs'), *(
+                getattr(arguments.get(name), 'programs', None) for name in ('arena', 'shared'))):
             if programs is not None and programs.programs:
                 report.sections.append(('logs', programs.tails()))
 
@@ -68,9 +69,8 @@ def programs(folder: Path) -> Iterator[ProgramSet]:
 
 
 @pytest.fixture
-def make_backend(request: pytest.FixtureRequest, tools: Tools, programs: ProgramSet,
-                 folder: Path) -> Callable[..., Backend]:
-    """Make the back end under test, not started; arguments are those of Backend."""
+def backend_kind(request: pytest.FixtureRequest, tools: Tools) -> Type[Backend]:
+    """The class of the back end under test."""
     kind = KINDS[request.config.getoption('--backend')]
     if request.node.get_closest_marker('ours') and not kind.is_ours:
         pytest.skip('stock net_vhost does not promise this')
@@ -80,7 +80,58 @@ def make_backend(request: pytest.FixtureRequest, tools: Tools, programs: Program
         pytest.skip('dpdk-vdpa not found: give --builddir, or --backend testpmd')
     if not kind.is_ours and tools.testpmd is None:
         pytest.skip('dpdk-testpmd is not installed')
-    return lambda **options: kind(programs, tools, folder, **options)
+    return kind
+
+
+@pytest.fixture
+def make_backend(backend_kind: Type[Backend], tools: Tools, programs: ProgramSet,
+                 folder: Path) -> Callable[..., Backend]:
+    """Make the back end under test, not started; arguments are those of Backend."""
+    return lambda **options: backend_kind(programs, tools, folder, **options)
+
+
+class SharedBackend:
+    """A running back end that tests hand on to each other as long as they want the same one."""
+
+    def __init__(self) -> None:
+        self.wanted: Optional[Dict[str, object]] = None
+        self.programs: Optional[ProgramSet] = None
+        self.backend: Optional[Backend] = None
+
+    def get(self, kind: Type[Backend], tools: Tools, **options: object) -> Backend:
+        if self.wanted != options or self.backend is None or \
+                not self.backend.running_program.running():
+            self.end()
+            folder = Path(tempfile.mkdtemp(prefix='vt-'))
+            self.programs = ProgramSet(folder)
+            self.backend = kind(self.programs, tools, folder,
+                                **options).start()      # type: ignore[arg-type]
+            self.wanted = options
+        return self.backend
+
+    def end(self) -> None:
+        """End it; may be called again."""
+        if self.programs is not None:
+            self.programs.end_all()
+            shutil.rmtree(self.programs.folder, ignore_errors=True)
+        self.programs = self.backend = self.wanted = None
+
+
+@pytest.fixture(scope='module')
+def shared() -> Iterator[SharedBackend]:
+    holder = SharedBackend()
+    yield holder
+    holder.end()
+
+
+@pytest.fixture
+def shared_backend(request: pytest.FixtureRequest, backend_kind: Type[Backend], tools: Tools,
+                   shared: SharedBackend) -> Iterator[Callable[..., Backend]]:
+    """A running back end, perhaps one that a test before used; a new one after a failure."""
+    failed_before = request.session.testsfailed
+    yield lambda **options: shared.get(backend_kind, tools, **options)
+    if request.session.testsfailed > failed_before:
+        shared.end()
 
 
 @pytest.fixture

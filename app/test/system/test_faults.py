@@ -11,6 +11,7 @@ import time
 import pytest
 
 from guest_memory import Region, create_memory_file
+from proc import ProgramError
 from raw_nic import RawNic
 from traffic import Stream
 from vhost_user import Disconnected, NoAnswer, Protocol, bits
@@ -18,8 +19,7 @@ from vnet import run_flows
 
 pytestmark = pytest.mark.ours
 
-OPS = ['start', 'stop', 'reset', 'vq_start', 'vq_stop', 'set_active_queues', 'cvq', 'update_memory',
-       'config_read']
+OPS = ['start', 'stop', 'reset', 'vq_start', 'vq_stop', 'set_active_queues', 'cvq', 'update_memory']
 PROTOCOL = bits(Protocol.MQ, Protocol.REPLY_ACK, Protocol.STATUS, Protocol.CONFIG)
 STOP_LIMIT_S = 6.0      # every deadline of a stop, and a loaded machine
 FENCED = 3
@@ -70,6 +70,14 @@ def test_sick_device_beside_a_healthy_one(make_backend, nics, fault, op):
     code = backend.stop()
     assert time.monotonic() - start < STOP_LIMIT_S
     assert code in ((0, FENCED) if fault == 'hang_op' else (0,))
+
+
+def test_device_whose_config_space_fails_is_not_made(make_backend):
+    """It is read when the device is made: that is refused, and the message says why."""
+    backend = make_backend(devargs='fail_op=config_read')
+    with pytest.raises(ProgramError, match='ended with 1'):
+        backend.start()
+    assert 'config_read' in backend.running_program.text()
 
 
 def test_a_delayed_device_is_only_late(make_backend, nics):

@@ -142,9 +142,9 @@ def test_queue_number(device):
 
 
 @pytest.mark.parametrize('bit', sorted(FEATURES))
-def test_bit_that_was_not_offered_is_refused(make_backend, bit):
+def test_bit_that_was_not_offered_is_refused(shared_backend, bit):
     """Nobody can agree on a bit that is masked; a bit that is offered can be agreed on alone."""
-    backend = make_backend().start()
+    backend = shared_backend(pairs=1)
     with connect(backend.path) as vu:
         offered = vu.get_features()
         vu.set_protocol_features(bits(Protocol.MQ, Protocol.REPLY_ACK))

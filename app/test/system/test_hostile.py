@@ -6,6 +6,7 @@ Each has a witness: another front end on another socket of the same process, who
 answered within a second and whose frames must all come back.
 """
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -36,7 +37,9 @@ class Arena:
         self.witness = RawNic(pairs=2).bring_up(self.backend.paths[1])
         self.streams = [Stream(0), Stream(1)]
         self.check()
+        self.check_target()             # a device keeps what its first start made
         self.calm = self.backend.settled_resources()
+        self.allowed = self.calm.descriptors
 
     @property
     def target(self) -> str:
@@ -61,6 +64,15 @@ class Arena:
     def check_target(self) -> None:
         """The attacked socket takes a good front end once the hostile one has gone."""
         wait_until(lambda: works(self.target), 3.0, 'a good front end on the attacked socket')
+
+    def check_descriptors(self, leak: int = 0) -> None:
+        """All descriptors that the hostile front end sent are closed, but for leak of them."""
+        wait_until(lambda: self.descriptors() <= self.allowed + leak, 2.0,
+                   f'{self.allowed + leak} descriptors open')
+        self.allowed = max(self.allowed, self.descriptors())
+
+    def descriptors(self) -> int:
+        return self.backend.running_program.resources().descriptors
 
     def close(self) -> None:
         """End it; may be called again."""
@@ -107,8 +119,17 @@ def hostile_nic(arena, nics, negotiate=True, start=True, **options):
     return nic
 
 
-def attack(arena, nic, sequence) -> None:
-    """Do it with frames on their way, look after the others, leave, look again."""
+# Stock librte_vhost itself forgets one descriptor in these, before it asks us: (series, sequence).
+NEWER = ('24.11', '25.11')
+LEAKS = {(series, f'{request}_{index}') for series in NEWER for index in (200, 0xffffffff)
+         for request in ('SET_VRING_KICK', 'SET_VRING_CALL', 'SET_VRING_ERR')}
+LEAKS |= {(series, 'table_beyond_the_file') for series in NEWER}
+
+
+def attack(arena, nic, sequence, leak: int = 0) -> None:
+    """Do it with frames on their way, look after the others, leave, look again.
+
+    In the end the attacked socket takes a good front end, and nothing that was sent is still open."""
     if nic.net:
         for flow in nic.flows([Stream(7), Stream(8)]):
             flow.pump(100)
@@ -122,6 +143,8 @@ def attack(arena, nic, sequence) -> None:
     time.sleep(0.02)
     nic.disconnect()
     arena.check()
+    arena.check_target()
+    arena.check_descriptors(leak)
 
 
 @pytest.mark.ours
@@ -182,33 +205,32 @@ def test_front_end_that_truncates_its_memory(arena, nics, moment, to):
             nic.vu.set_vring_enable(index, True)
         nic.set_status(15)
     attack(arena, nic, shrink)
-    arena.check_target()
 
 
 @pytest.mark.ours
 @pytest.mark.parametrize('name', sorted(hostile.EARLY))
-def test_bad_message_at_the_start(arena, nics, name):
+def test_bad_message_at_the_start(arena, nics, tools, name):
     nic = hostile_nic(arena, nics, start=False)
-    attack(arena, nic, lambda: hostile.EARLY[name](nic, nic.vu))
-    arena.check_target()
+    attack(arena, nic, lambda: hostile.EARLY[name](nic, nic.vu),
+           (tools.dpdk_series, name) in LEAKS)
 
 
 @pytest.mark.ours
 @pytest.mark.parametrize('name', sorted(hostile.RUNNING))
 @pytest.mark.parametrize('protocol', [WANTED_PROTOCOL, bits(Protocol.MQ)],
                          ids=['status', 'plain'])
-def test_bad_message_while_running(arena, nics, name, protocol):
+def test_bad_message_while_running(arena, nics, tools, name, protocol):
     nic = hostile_nic(arena, nics, protocol=protocol)
-    attack(arena, nic, lambda: hostile.RUNNING[name](nic, nic.vu))
-    arena.check_target()
+    attack(arena, nic, lambda: hostile.RUNNING[name](nic, nic.vu),
+           (tools.dpdk_series, name) in LEAKS)
 
 
 @pytest.mark.ours
 @pytest.mark.parametrize('name', sorted(hostile.INDEXES))
-def test_ring_index_out_of_range(arena, nics, name):
+def test_ring_index_out_of_range(arena, nics, tools, name):
     nic = hostile_nic(arena, nics)
-    attack(arena, nic, lambda: hostile.INDEXES[name](nic, nic.vu))
-    arena.check_target()
+    attack(arena, nic, lambda: hostile.INDEXES[name](nic, nic.vu),
+           (tools.dpdk_series, name) in LEAKS)
 
 
 @pytest.mark.ours
@@ -218,7 +240,6 @@ def test_bad_split_ring(arena, nics, name):
     if nic.features & INDIRECT != INDIRECT and name.startswith('indirect'):
         pytest.fail('INDIRECT_DESC is not offered')
     attack(arena, nic, lambda: hostile.RINGS[name](nic))
-    arena.check_target()
 
 
 @pytest.mark.ours
@@ -227,13 +248,13 @@ def test_bad_packed_ring(arena, nics, name):
     nic = hostile_nic(arena, nics, features=BASIC | PACKED | INDIRECT)
     assert nic.has(Feature.RING_PACKED)
     attack(arena, nic, lambda: hostile.spoil_packed(nic, *hostile.PACKED_RINGS[name]))
-    arena.check_target()
 
 
 @pytest.mark.ours
 def test_hostile_front_ends_left_nothing_behind(arena):
     """Runs after the attacks above, on the back end that saw them."""
     arena.check_target()
-    arena.backend.expect_no_growth(arena.calm, rss_kib=8192)
+    calm = dataclasses.replace(arena.calm, descriptors=arena.allowed)
+    arena.backend.expect_no_growth(calm, rss_kib=8192)
     assert arena.backend.stop() == 0, 'no clean end after the attacks'
     arena.close()

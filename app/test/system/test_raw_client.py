@@ -41,11 +41,11 @@ def run(nic, streams, frames, **options):
         assert stream.books().clean(), f'stream {stream.number}: {stream.books()}'
 
 
-@pytest.mark.parametrize('pairs', [1, 4])
 @pytest.mark.parametrize('shape', sorted(FORMATS))
-def test_traffic(make_backend, nics, is_long, shape, pairs):
+@pytest.mark.parametrize('pairs', [1, 4])
+def test_traffic(shared_backend, nics, is_long, shape, pairs):
     features, buffers, options = FORMATS[shape]
-    backend = make_backend(pairs=pairs).start()
+    backend = shared_backend(pairs=pairs)
     nic = nics(pairs=pairs, features=features, shape=buffers, **options).bring_up(backend.path)
     assert nic.features == features, f'not offered: {features & ~nic.features:#x}'
     largest = options.get('max_frame', 1514)
@@ -53,8 +53,8 @@ def test_traffic(make_backend, nics, is_long, shape, pairs):
 
 
 @pytest.mark.parametrize('size', [2, 8, 64, 1024, 32768])
-def test_ring_sizes(make_backend, nics, size):
-    backend = make_backend().start()
+def test_ring_sizes(shared_backend, nics, size):
+    backend = shared_backend(pairs=1)
     features = BASIC if size > 2 else BASIC & ~bits(Feature.MRG_RXBUF)
     nic = nics(ring_size=size, features=features, memory_bytes=160 << 20).bring_up(backend.path)
     run(nic, [Stream()], 600)
@@ -124,9 +124,9 @@ def test_stop_and_go_on(make_backend, nics, packed):
 
 @pytest.mark.parametrize('events', [False, True], ids=['flags', 'events'])
 @pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed'])
-def test_interrupts(make_backend, nics, packed, events):
+def test_interrupts(shared_backend, nics, packed, events):
     """No interrupt where none is wanted; one where one is; none too early with event index."""
-    backend = make_backend().start()
+    backend = shared_backend(pairs=1)
     features = BASIC | (PACKED if packed else 0) | (EVENTS if events else 0)
     nic = nics(features=features).bring_up(backend.path)
     stream, rx, call = Stream(), nic.rings[0], nic.calls[0]

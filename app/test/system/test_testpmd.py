@@ -38,7 +38,7 @@ def test_every_frame_comes_back(need_testpmd, make_backend, programs, tools, fol
     time.sleep(20 if is_long else 0.5)
     counters = front.drain()
     assert counters['RX-packets'] == counters['TX-packets']
-    assert counters['TX-packets'] > 100 * FIRST_BURST * queues
+    assert counters['TX-packets'] > 10 * FIRST_BURST * queues
     assert counters['RX-missed'] == counters['RX-errors'] == counters['TX-errors'] == 0
     assert front.quit() == 0
     backend.expect_alive()
