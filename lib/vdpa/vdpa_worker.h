@@ -22,8 +22,14 @@
 
 #define VDPA_WORKER_SPIN_US  50 /* adaptive: without work so long, then armed */
 #define VDPA_WORKER_PAUSE_US 5  /* without work so long, then the CPU is yielded in each round */
-#define VDPA_WORKER_EPOLL_US 50 /* kicks for idle paths are looked for while others are active */
-#define VDPA_WORKER_TIMED_MS 1
+/*
+ * Adaptive: a yield that took so long gave the CPU to somebody who needs it. For a while paths are
+ * armed at once then: who sleeps is woken at once, who yields waits his turn.
+ */
+#define VDPA_WORKER_CROWDED_US     20
+#define VDPA_WORKER_CROWDED_FOR_MS 10
+#define VDPA_WORKER_EPOLL_US       50 /* active paths: kicks for idle ones are looked for */
+#define VDPA_WORKER_TIMED_MS       1
 
 enum vdpa_path_state {
 	VDPA_PATH_NONE,
@@ -55,6 +61,7 @@ struct vdpa_worker {
 	_Alignas(64) struct vdpa_path *lists[VDPA_PATH_TIMED + 1];
 	uint64_t spin, pause, epoll_every, timed_every; /* TSC cycles */
 	uint64_t last_work, last_epoll, last_timed;     /* TSC */
+	uint64_t crowded, crowded_for, crowded_until;   /* cycles, cycles, TSC */
 	bool poll_only, stop;
 	int epfd, wake_fd;
 

@@ -298,6 +298,7 @@ path_rest(struct vdpa_worker *w, struct vdpa_path *path, uint64_t now)
 static bool
 poll_round(struct vdpa_worker *w, uint64_t now)
 {
+	uint64_t spin = now < w->crowded_until ? 0 : w->spin;
 	struct vdpa_path *path, *next;
 	bool busy = false;
 
@@ -310,7 +311,7 @@ poll_round(struct vdpa_worker *w, uint64_t now)
 		}
 		if (path->idle_since == 0)
 			path->idle_since = now;
-		if (!w->poll_only && now - path->idle_since >= w->spin)
+		if (!w->poll_only && now - path->idle_since >= spin)
 			path_rest(w, path, now);
 	}
 	return busy;
@@ -329,6 +330,17 @@ wake_timed(struct vdpa_worker *w, uint64_t now)
 	}
 }
 
+static void
+yield(struct vdpa_worker *w)
+{
+	uint64_t before = rte_rdtsc(), after;
+
+	sched_yield();
+	after = rte_rdtsc();
+	if (after - before >= w->crowded)
+		w->crowded_until = after + w->crowded_for;
+}
+
 /* Between two rounds: hear kicks, give the CPU to others, or sleep. */
 static void
 between_rounds(struct vdpa_worker *w, uint64_t now, bool busy)
@@ -341,7 +353,7 @@ between_rounds(struct vdpa_worker *w, uint64_t now, bool busy)
 	} else if (now - w->last_work < w->pause) {
 		rte_pause();
 	} else {
-		sched_yield();
+		yield(w);
 	}
 	if (w->lists[VDPA_PATH_IDLE] != NULL && now - w->last_epoll >= w->epoll_every) {
 		take_kicks(w, 0);
@@ -387,6 +399,9 @@ vdpa_worker_open(struct vdpa_worker *w, enum vdpa_worker_idle idle)
 	w->pause = hz / 1000000 * VDPA_WORKER_PAUSE_US;
 	w->epoll_every = hz / 1000000 * VDPA_WORKER_EPOLL_US;
 	w->timed_every = hz / 1000 * VDPA_WORKER_TIMED_MS;
+	w->crowded = hz / 1000000 * VDPA_WORKER_CROWDED_US;
+	w->crowded_for = hz / 1000 * VDPA_WORKER_CROWDED_FOR_MS;
+	w->crowded_until = 0;
 	w->last_work = w->last_epoll = w->last_timed = rte_rdtsc();
 
 	w->epfd = -1;
