@@ -95,7 +95,7 @@ indirect_table_is_followed(void **state)
 		{DATA_IOVA + 128, 40, D_NEXT, D_AUTO},
 		{DATA_IOVA + 256, 50, D_WRITE, 0},
 	};
-	/* Unaligned, in memory that the device cannot write, marked writable, and over two regions. */
+	/* Unaligned, in memory that the device cannot write, marked writable, in two regions. */
 	const uint64_t where[] = {DATA_IOVA + 4096, DATA_IOVA + 4099, ROM_IOVA,
 		DATA_IOVA + DATA_SIZE - 40, MORE_IOVA - 1, MORE_IOVA + MORE_SIZE - 16,
 		TOP_IOVA + TOP_SIZE - sizeof(t) / sizeof(t[0]) * 16};

@@ -205,7 +205,7 @@ used_buffers_come_with_cookie_and_length(void **state)
 	for (i = 0; i < 3; i++)
 		ids[i] = f.e->packed ? le16toh(env_packed_desc(f.e, i * 2)->id)
 				     : le16toh(env_avail(f.e)->ring[i]);
-	/* Any order; the length is bounded by what could be written; without WRITE it is nothing. */
+	/* Any order; a length is bounded by what could be written; without WRITE it is 0. */
 	raw_used(&f, ids[2], 100, 2);
 	raw_used(&f, ids[0], 101, 2);
 	raw_used(&f, ids[1], 0, 2);

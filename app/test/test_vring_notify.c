@@ -2,7 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 
-/* lib/vring: who asks for notifications, who suppresses them, and what the other side makes of it. */
+/* lib/vring: who asks for notifications, who suppresses them, and what the other side does. */
 
 #include "vring_env.h"
 
@@ -180,7 +180,7 @@ packed_event_is_signalled_once_in_two_rounds(void **state)
 			for (burst = 1; burst <= size; burst += 1 + size / 4) {
 				struct vring_env *e = env_new(size, F_PACKED | F_EVENT, 0);
 				uint32_t total = 1, signals = 0, want = 0, i;
-				/* Entries are numbered from 0; in a double round each place is once. */
+				/* Entries are numbered from 0; a double round has each place once. */
 				uint32_t place = event;
 
 				assert_true(signal_after(e, 1));
@@ -324,7 +324,7 @@ suppression_matrix(void **state)
 			pair_add(&p, nr);
 			assert_int_equal(vring_drv_kick_needed(&p.drv), kicks);
 			assert_false(vring_drv_kick_needed(&p.drv));
-			/* With event index one notification was asked for, so the next is not sent. */
+			/* With event index one was asked for, so the next is not sent. */
 			pair_add(&p, more);
 			assert_int_equal(
 				vring_drv_kick_needed(&p.drv), kicks && more && !(f[k] & F_EVENT));

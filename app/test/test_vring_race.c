@@ -18,7 +18,7 @@
 
 /* --- a racing driver --- */
 
-#define RACE_ROUNDS 300000
+#define RACE_ROUNDS 150000
 
 struct racer {
 	struct vring_env *e;
@@ -179,7 +179,7 @@ heads_and_index_change_under_the_devices_eyes(void **state)
 
 /* --- both sides, each with its own thread --- */
 
-#define FRAMES 60000
+#define FRAMES 30000
 
 struct duplex {
 	struct vring_env *e;
@@ -317,7 +317,7 @@ both_sides_sleep_and_wake(void **state)
 	env_free(d.e);
 }
 
-/* --- the same, one buffer at a time and without sleeping: nothing else finds a missing fence --- */
+/* --- the same without sleeping, one buffer at a time: only this finds a missing fence --- */
 
 #define PINGS 400000
 
