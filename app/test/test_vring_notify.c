@@ -180,7 +180,7 @@ packed_event_is_signalled_once_in_two_rounds(void **state)
 			for (burst = 1; burst <= size; burst += 1 + size / 4) {
 				struct vring_env *e = env_new(size, F_PACKED | F_EVENT, 0);
 				uint32_t total = 1, signals = 0, want = 0, i;
-				/* Entries are numbered from 0; a double round has each place once. */
+				/* Entries count from 0; a double round has each place once. */
 				uint32_t place = event;
 
 				assert_true(signal_after(e, 1));
