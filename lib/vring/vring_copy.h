@@ -43,7 +43,8 @@ vring_prefetch_read(const void *p)
 }
 
 /**
- * Copy a frame; the two do not overlap. Fast for 16 to 128 bytes, the C library's beyond.
+ * Copy a frame. Fast for 16 to 128 bytes, the C library's beyond. Where the two overlap (a guest
+ * may give one buffer for sending and receiving) the result is of no use, and no harm is done.
  */
 static inline void
 vring_copy(void *dst, const void *src, size_t len)
@@ -53,7 +54,7 @@ vring_copy(void *dst, const void *src, size_t len)
 	size_t i;
 
 	if (len < 16 || len > 128) {
-		memcpy(d, s, len);
+		memmove(d, s, len);
 		return;
 	}
 	for (i = 0; i + 16 < len; i += 16)
