@@ -12,7 +12,7 @@
 
 #include "net_guest.h"
 
-#define MEM_BYTES   UINT64_C(0x4000000)
+#define GUARD_BYTES UINT64_C(0x10000)
 #define TABLE_DESCS 8
 #define SYNC_MS     5000
 
@@ -45,7 +45,7 @@ take_memory(struct net_guest *g, uint64_t bytes)
 	uint64_t at = g->used_bytes;
 
 	g->used_bytes = (at + bytes + 4095) & ~UINT64_C(4095);
-	assert_true(g->used_bytes <= MEM_BYTES);
+	assert_true(g->used_bytes <= NET_GUEST_BYTES);
 	return NET_GUEST_IOVA + at;
 }
 
@@ -56,13 +56,19 @@ map_memory(struct net_guest *g)
 	if (g->config.shared) {
 		g->mem_fd = memfd_create("net_guest", MFD_CLOEXEC);
 		assert_true(g->mem_fd >= 0);
-		assert_int_equal(ftruncate(g->mem_fd, MEM_BYTES), 0);
+		assert_int_equal(ftruncate(g->mem_fd, NET_GUEST_BYTES), 0);
 	}
-	g->region.va = mmap(NULL, MEM_BYTES, PROT_READ | PROT_WRITE,
-		g->config.shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, g->mem_fd, 0);
+	/* between pages that nobody may touch */
+	g->region.va = mmap(NULL, NET_GUEST_BYTES + 2 * GUARD_BYTES, PROT_NONE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	assert_true(g->region.va != MAP_FAILED);
+	g->guarded = g->region.va;
+	g->region.va = mmap(g->region.va + GUARD_BYTES, NET_GUEST_BYTES, PROT_READ | PROT_WRITE,
+		(g->config.shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | MAP_FIXED,
+		g->mem_fd, 0);
 	assert_true(g->region.va != MAP_FAILED);
 	g->region.iova = NET_GUEST_IOVA;
-	g->region.size = MEM_BYTES;
+	g->region.size = NET_GUEST_BYTES;
 	g->region.perm = VRING_PERM_RW;
 	g->mem.regions = &g->region;
 	g->mem.nr_regions = 1;
@@ -132,7 +138,7 @@ want(struct net_guest *g, bool driver_ok)
 	struct vdpa_wanted_vq vqs[2 * NET_GUEST_PAIRS_MAX] = {0};
 	struct vdpa_range region = {
 		.iova = NET_GUEST_IOVA,
-		.size_bytes = MEM_BYTES,
+		.size_bytes = NET_GUEST_BYTES,
 		.va = g->region.va,
 		.fd = g->mem_fd,
 	};
@@ -281,9 +287,9 @@ net_guest_end(struct net_guest *g)
 		drop_queue(&g->pairs[i].rx);
 		drop_queue(&g->pairs[i].tx);
 	}
-	munmap(g->region.va, MEM_BYTES);
+	munmap(g->guarded, NET_GUEST_BYTES + 2 * GUARD_BYTES);
 	if (g->former_va != NULL)
-		munmap(g->former_va, MEM_BYTES);
+		munmap(g->region.va, NET_GUEST_BYTES);
 	if (g->mem_fd >= 0)
 		close(g->mem_fd);
 }
@@ -304,7 +310,7 @@ net_guest_start(struct net_guest *g, uint16_t nr_ready)
 void
 net_guest_remap(struct net_guest *g)
 {
-	uint8_t *va = mmap(NULL, MEM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, g->mem_fd, 0);
+	uint8_t *va = mmap(NULL, NET_GUEST_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, g->mem_fd, 0);
 
 	assert_true(va != MAP_FAILED);
 	assert_null(g->former_va);

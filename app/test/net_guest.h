@@ -29,6 +29,7 @@
 #define F(name) (UINT64_C(1) << VIRTIO_##name)
 #define NET_GUEST_IOVA UINT64_C(0x40000000)
 #define NET_GUEST_PAIRS_MAX 4
+#define NET_GUEST_BYTES UINT64_C(0x4000000)
 
 /** How a frame lies in its buffer. */
 enum net_shape {
@@ -73,6 +74,7 @@ struct net_guest {
 	struct vring_region region;
 	struct vring_mem mem;
 	int mem_fd;
+	uint8_t *guarded;		/**< the memory with the pages around it */
 	uint8_t *former_va;		/**< before net_guest_remap(): the driver's */
 	uint32_t regions_seq;
 	uint64_t used_bytes;
