@@ -72,26 +72,26 @@ test_longest_path_fits_a_socket_address(void **state)
 
 static const struct {
 	const char *text;
-	const char *says[3];	/* all in the sentence for people */
+	const char *says[3]; /* all in the sentence for people */
 } bad[] = {
-	{ "", { "path", "missing", "mode=OCTAL" } },
-	{ NULL, { "path", "missing", "client=on|off" } },
-	{ "path=", { "path", "VALUE" } },
-	{ "client=on", { "path", "missing" } },
-	{ "path=a,client=maybe", { "client", "maybe", "on" } },
-	{ "path=a,mode=888", { "mode", "888", "octal" } },
-	{ "path=a,mode=1777", { "mode", "1777", "0777" } },
-	{ "path=a,mode=-1", { "mode", "-1", "octal" } },
-	{ "path=a,mode=", { "mode", "VALUE" } },
-	{ "path=a,mode=66x", { "mode", "66x", "octal" } },
-	{ "path=a,group=no-such-group-here", { "group", "no-such-group-here" } },
-	{ "path=a,group=4294967295", { "group", "4294967295" } },
-	{ "path=a,group=-1", { "group", "-1" } },
-	{ "path=a,owner=root", { "owner", "path" } },
-	{ "path=a,path=b", { "path" } },
-	{ "path=a,client=on,mode=0660", { "mode", "client=on" } },
-	{ "path=a,client=on,group=root", { "group", "client=on" } },
-	{ "path=/dev/vduse/v0", { "path", "/dev/vduse/v0", "VDUSE" } },
+	{"", {"path", "missing", "mode=OCTAL"}},
+	{NULL, {"path", "missing", "client=on|off"}},
+	{"path=", {"path", "VALUE"}},
+	{"client=on", {"path", "missing"}},
+	{"path=a,client=maybe", {"client", "maybe", "on"}},
+	{"path=a,mode=888", {"mode", "888", "octal"}},
+	{"path=a,mode=1777", {"mode", "1777", "0777"}},
+	{"path=a,mode=-1", {"mode", "-1", "octal"}},
+	{"path=a,mode=", {"mode", "VALUE"}},
+	{"path=a,mode=66x", {"mode", "66x", "octal"}},
+	{"path=a,group=no-such-group-here", {"group", "no-such-group-here"}},
+	{"path=a,group=4294967295", {"group", "4294967295"}},
+	{"path=a,group=-1", {"group", "-1"}},
+	{"path=a,owner=root", {"owner", "path"}},
+	{"path=a,path=b", {"path"}},
+	{"path=a,client=on,mode=0660", {"mode", "client=on"}},
+	{"path=a,client=on,group=root", {"group", "client=on"}},
+	{"path=/dev/vduse/v0", {"path", "/dev/vduse/v0", "VDUSE"}},
 };
 
 static void
@@ -106,8 +106,8 @@ test_bad_arguments_name_key_and_what_is_allowed(void **state)
 			fail_msg("'%s' was taken", bad[i].text);
 		for (k = 0; k < RTE_DIM(bad[i].says) && bad[i].says[k] != NULL; k++)
 			if (strstr(vdpa_error_text(), bad[i].says[k]) == NULL)
-				fail_msg("'%s' is answered without '%s': %s", bad[i].text, bad[i].says[k],
-					 vdpa_error_text());
+				fail_msg("'%s' is answered without '%s': %s", bad[i].text,
+					bad[i].says[k], vdpa_error_text());
 	}
 }
 

@@ -17,18 +17,18 @@
 
 #include "vhost_bus.h"
 
-#define BIT(n) (UINT64_C(1) << (n))
+#define BIT(n)            (UINT64_C(1) << (n))
 #define BITS(first, last) ((BIT((last) - (first)) * 2 - 1) << (first))
 
 /*
- * Bits by number (virtio 1.2, 6 and 5.1.3, 5.2.3), written down a second time on purpose: a row that is changed by
- * mistake must not change its own test.
+ * Bits by number (virtio 1.2, 6 and 5.1.3, 5.2.3), written down a second time on purpose: a row
+ * that is changed by mistake must not change its own test.
  */
 static const uint64_t transport_any = BIT(27) | BIT(28) | BIT(29) | BIT(32) | BIT(34) | BIT(35);
 static const uint64_t transport_own = BIT(36);
 static const uint64_t net_any = BITS(0, 1) | BITS(7, 15) | BIT(17) | BIT(18) | BIT(22);
-static const uint64_t net_own = BITS(2, 3) | BIT(5) | BIT(16) | BITS(19, 21) | BIT(23) | BITS(52, 57) |
-	BITS(59, 61) | BIT(63);
+static const uint64_t net_own = BITS(2, 3) | BIT(5) | BIT(16) | BITS(19, 21) | BIT(23) |
+	BITS(52, 57) | BITS(59, 61) | BIT(63);
 static const uint64_t block_any = BITS(1, 2) | BITS(4, 6) | BITS(9, 16);
 
 static void
@@ -42,7 +42,7 @@ each_bit(uint16_t virtio_id, bool own_socket, uint64_t passed)
 
 		if (alone != (passed & BIT(bit)) || (why == NULL) != (alone != 0))
 			fail_msg("bit %u of device type %u on %s socket: %s", bit, virtio_id,
-				 own_socket ? "our" : "a stock", alone != 0 ? "passed" : "masked");
+				own_socket ? "our" : "a stock", alone != 0 ? "passed" : "masked");
 		if (why != NULL && strlen(why) < 10)
 			fail_msg("bit %u is masked without a reason", bit);
 	}
@@ -69,7 +69,10 @@ test_each_block_feature_is_passed_or_masked(void **state)
 static void
 test_bits_between_class_and_device_are_never_passed(void **state)
 {
-	/* LOG_ALL, PROTOCOL_FEATURES, ACCESS_PLATFORM, SR_IOV, NOTIFICATION_DATA, its like, RING_RESET, ADMIN_VQ */
+	/*
+	 * LOG_ALL, PROTOCOL_FEATURES, ACCESS_PLATFORM, SR_IOV, NOTIFICATION_DATA, its like,
+	 * RING_RESET, ADMIN_VQ
+	 */
 	const uint64_t never = BIT(26) | BIT(30) | BIT(33) | BITS(37, 41);
 
 	(void)state;
@@ -81,10 +84,14 @@ static void
 test_unknown_device_type_gets_transport_features_only(void **state)
 {
 	(void)state;
-	assert_int_equal(vdpa_vhost_features(UINT64_MAX, 0x2a, true), transport_any | transport_own);
+	assert_int_equal(
+		vdpa_vhost_features(UINT64_MAX, 0x2a, true), transport_any | transport_own);
 }
 
-/* On a stock socket librte_vhost passes its own list: what we say beyond it would be a lie in this table. */
+/*
+ * On a stock socket librte_vhost passes its own list: what we say beyond it would be a lie in this
+ * table.
+ */
 static void
 test_stock_net_features_are_in_librte_vhosts_list(void **state)
 {

@@ -21,17 +21,25 @@
 #define MB UINT64_C(0x100000)
 
 /*
- * As QEMU's two regions around the PCI hole, of one file: librte_vhost maps each from offset 0. Addresses are never
- * followed here.
+ * As QEMU's two regions around the PCI hole, of one file: librte_vhost maps each from offset 0.
+ * Addresses are never followed here.
  */
 static struct rte_vhost_memory *
 make_table(uint32_t nr)
 {
 	static const struct rte_vhost_mem_region regions[] = {
-		{ .guest_phys_addr = 0, .host_user_addr = 0x10000000, .size = 64 * MB,
-		  .mmap_addr = (void *)0x10000000, .mmap_size = 64 * MB, .fd = 11 },
-		{ .guest_phys_addr = UINT64_C(1) << 32, .host_user_addr = 0x20000000 + 64 * MB, .size = 32 * MB,
-		  .mmap_addr = (void *)0x20000000, .mmap_size = 96 * MB, .fd = 12 },
+		{.guest_phys_addr = 0,
+			.host_user_addr = 0x10000000,
+			.size = 64 * MB,
+			.mmap_addr = (void *)0x10000000,
+			.mmap_size = 64 * MB,
+			.fd = 11},
+		{.guest_phys_addr = UINT64_C(1) << 32,
+			.host_user_addr = 0x20000000 + 64 * MB,
+			.size = 32 * MB,
+			.mmap_addr = (void *)0x20000000,
+			.mmap_size = 96 * MB,
+			.fd = 12},
 	};
 	struct rte_vhost_memory *table = calloc(1, sizeof(*table) + 16 * sizeof(table->regions[0]));
 
@@ -69,16 +77,16 @@ test_host_addresses_become_guest_physical_ones(void **state)
 		uint64_t host, iova;
 		int ret;
 	} cases[] = {
-		{ 0x10000000, 0, 0 },
-		{ 0x10000000 + 64 * MB - 1, 64 * MB - 1, 0 },
-		{ 0x10000000 + 64 * MB, 0, -EFAULT },
-		{ 0x10000000 - 1, 0, -EFAULT },
-		{ 0x20000000, 0, -EFAULT },		/* mapped, but before the region */
-		{ 0x20000000 + 64 * MB, UINT64_C(1) << 32, 0 },
-		{ 0x20000000 + 96 * MB - 16, (UINT64_C(1) << 32) + 32 * MB - 16, 0 },
-		{ 0x20000000 + 96 * MB, 0, -EFAULT },
-		{ 0, 0, -EFAULT },
-		{ UINT64_MAX, 0, -EFAULT },
+		{0x10000000, 0, 0},
+		{0x10000000 + 64 * MB - 1, 64 * MB - 1, 0},
+		{0x10000000 + 64 * MB, 0, -EFAULT},
+		{0x10000000 - 1, 0, -EFAULT},
+		{0x20000000, 0, -EFAULT}, /* mapped, but before the region */
+		{0x20000000 + 64 * MB, UINT64_C(1) << 32, 0},
+		{0x20000000 + 96 * MB - 16, (UINT64_C(1) << 32) + 32 * MB - 16, 0},
+		{0x20000000 + 96 * MB, 0, -EFAULT},
+		{0, 0, -EFAULT},
+		{UINT64_MAX, 0, -EFAULT},
 	};
 	struct rte_vhost_memory *table = make_table(2);
 	struct vhost_mem memory;
@@ -89,8 +97,9 @@ test_host_addresses_become_guest_physical_ones(void **state)
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		uint64_t iova = 0;
 
-		assert_int_equal(vdpa_vhost_memory_iova(&memory, (void *)(uintptr_t)cases[i].host, &iova),
-				 cases[i].ret);
+		assert_int_equal(
+			vdpa_vhost_memory_iova(&memory, (void *)(uintptr_t)cases[i].host, &iova),
+			cases[i].ret);
 		assert_int_equal(iova, cases[i].iova);
 	}
 	free(table);
@@ -160,7 +169,7 @@ test_ring_is_taken_with_addresses_size_and_descriptors(void **state)
 		.callfd = 22,
 		.size = 256,
 	};
-	struct vdpa_wanted_vq vq = { .kick_fd = -1, .call_fd = -1 };
+	struct vdpa_wanted_vq vq = {.kick_fd = -1, .call_fd = -1};
 	struct vhost_mem memory;
 
 	(void)state;
@@ -183,10 +192,10 @@ test_ring_without_descriptors_or_addresses(void **state)
 		.desc = (void *)0x10000000,
 		.avail = (void *)0x10000000,
 		.used = NULL,
-		.kickfd = -1,	/* the driver polls */
-		.callfd = -2,	/* never told */
+		.kickfd = -1, /* the driver polls */
+		.callfd = -2, /* never told */
 	};
-	struct vdpa_wanted_vq vq = { .kick_fd = 3, .call_fd = 4 };
+	struct vdpa_wanted_vq vq = {.kick_fd = 3, .call_fd = 4};
 	struct vhost_mem memory;
 
 	(void)state;
@@ -194,7 +203,7 @@ test_ring_without_descriptors_or_addresses(void **state)
 	assert_int_equal(vdpa_vhost_ring_take(&vq, &ring, &memory), -EFAULT);
 	assert_int_equal(vq.kick_fd, -1);
 	assert_int_equal(vq.call_fd, -1);
-	ring.used = (void *)0x30000000;		/* nobody's */
+	ring.used = (void *)0x30000000; /* nobody's */
 	assert_int_equal(vdpa_vhost_ring_take(&vq, &ring, &memory), -EFAULT);
 	free(table);
 }
@@ -234,7 +243,7 @@ static void
 test_memory_taken_away_is_noticed(void **state)
 {
 	atomic_bool lost = false;
-	struct vhost_mem memory = { .nr_regions = 1 };
+	struct vhost_mem memory = {.nr_regions = 1};
 	int fd = memfd_create("unsealed", MFD_ALLOW_SEALING | MFD_CLOEXEC);
 	volatile uint8_t *map;
 
@@ -244,7 +253,8 @@ test_memory_taken_away_is_noticed(void **state)
 	map = mmap(NULL, MB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	assert_true(map != MAP_FAILED);
 	map[MB - 1] = 7;
-	memory.regions[0] = (struct vhost_region){ .map = (void *)(uintptr_t)map, .map_size_bytes = MB, .fd = fd };
+	memory.regions[0] = (struct vhost_region){
+		.map = (void *)(uintptr_t)map, .map_size_bytes = MB, .fd = fd};
 	vdpa_vhost_memory_guard(&memory, &lost);
 	assert_true(memory.regions[0].guarded);
 	assert_false(lost);
@@ -261,13 +271,14 @@ static void
 test_sealed_memory_needs_no_guard(void **state)
 {
 	atomic_bool lost = false;
-	struct vhost_mem memory = { .nr_regions = 1 };
+	struct vhost_mem memory = {.nr_regions = 1};
 	int fd = memfd_create("sealed", MFD_ALLOW_SEALING | MFD_CLOEXEC);
 
 	(void)state;
 	assert_int_equal(ftruncate(fd, MB), 0);
 	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
-	memory.regions[0] = (struct vhost_region){ .map = (void *)0x10000000, .map_size_bytes = MB, .fd = fd };
+	memory.regions[0] = (struct vhost_region){
+		.map = (void *)0x10000000, .map_size_bytes = MB, .fd = fd};
 	vdpa_vhost_memory_guard(&memory, &lost);
 	assert_false(memory.regions[0].guarded);
 	close(fd);

@@ -46,7 +46,7 @@ teardown(void **state)
 static int
 listen_at(const char *where)
 {
-	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
 	snprintf(un.sun_path, sizeof(un.sun_path), "%s", where);
@@ -58,7 +58,7 @@ listen_at(const char *where)
 static int
 connect_to(const char *where)
 {
-	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
 	snprintf(un.sun_path, sizeof(un.sun_path), "%s", where);
@@ -103,7 +103,7 @@ test_live_socket_is_refused_naming_path_and_process(void **state)
 static void
 test_socket_with_a_full_backlog_is_alive(void **state)
 {
-	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	int fd = listen_at(path), clients[16], nr = 0;
 
 	(void)state;
@@ -175,7 +175,9 @@ test_accepted_connection_is_found_and_gets_timeouts(void **state)
 	socklen_t len = sizeof(un);
 
 	(void)state;
-	/* Here both ends are ours: the client's end is hidden as one that another connection has. */
+	/*
+	 * Here both ends are ours: the client's end is hidden as one that another connection has.
+	 */
 	assert_int_equal(getpeername(client, (struct sockaddr *)&un, &len), 0);
 	assert_int_equal(vdpa_vhost_peer_find(path, is_taken, &client), accepted);
 	assert_int_equal(timeout_us(accepted, SO_RCVTIMEO), VHOST_TIMEOUT_MS * 1000);
@@ -251,7 +253,7 @@ test_a_peer_that_leaves_replies_unread_is_noticed(void **state)
 static void
 test_config_change_message_and_a_channel_that_nobody_reads(void **state)
 {
-	struct vhost_binding binding = { .name = "v0", .channel_fd = -1 };
+	struct vhost_binding binding = {.name = "v0", .channel_fd = -1};
 	uint32_t message[3];
 	unsigned int i;
 	int fds[2];
@@ -263,8 +265,8 @@ test_config_change_message_and_a_channel_that_nobody_reads(void **state)
 	vdpa_vhost_channel_set(&binding, fds[0]);
 	vdpa_vhost_channel_config_changed(&binding);
 	assert_int_equal(recv(fds[1], message, sizeof(message), MSG_DONTWAIT), sizeof(message));
-	assert_int_equal(message[0], 2);	/* CONFIG_CHANGE_MSG */
-	assert_int_equal(message[1], 1);	/* version 1, no reply asked for */
+	assert_int_equal(message[0], 2); /* CONFIG_CHANGE_MSG */
+	assert_int_equal(message[1], 1); /* version 1, no reply asked for */
 	assert_int_equal(message[2], 0);
 	for (i = 0; i < 100000; i++)
 		vdpa_vhost_channel_config_changed(&binding);

@@ -19,9 +19,10 @@ args_path(const char *value, struct vhost_args *args)
 
 	if (len == 0 || len >= sizeof(args->path))
 		return vdpa_error_set(-EINVAL, "path=%s: must have 1 to %zu characters", value,
-				      sizeof(args->path) - 1);
+			sizeof(args->path) - 1);
 	if (strncmp(value, "/dev/vduse/", strlen("/dev/vduse/")) == 0)
-		return vdpa_error_set(-EINVAL, "path=%s: must be a socket, not a VDUSE device", value);
+		return vdpa_error_set(
+			-EINVAL, "path=%s: must be a socket, not a VDUSE device", value);
 	memcpy(args->path, value, len + 1);
 	return 0;
 }
@@ -34,7 +35,8 @@ args_mode(const char *value, struct vhost_args *args)
 
 	mode = strtoul(value, &end, 8);
 	if (*value < '0' || *value > '7' || *end != '\0' || mode > 0777)
-		return vdpa_error_set(-EINVAL, "mode=%s: must be an octal number up to 0777", value);
+		return vdpa_error_set(
+			-EINVAL, "mode=%s: must be an octal number up to 0777", value);
 	args->mode = mode;
 	args->set_mode = true;
 	return 0;
@@ -78,7 +80,7 @@ args_one(const char *key, const char *value, void *arg)
 int
 vdpa_vhost_args_parse(const char *text, struct vhost_args *args)
 {
-	static const char *const keys[] = { "path", "client", "mode", "group", NULL };
+	static const char *const keys[] = {"path", "client", "mode", "group", NULL};
 	int ret;
 
 	memset(args, 0, sizeof(*args));
@@ -88,8 +90,9 @@ vdpa_vhost_args_parse(const char *text, struct vhost_args *args)
 	if (args->path[0] == '\0')
 		return vdpa_error_set(-EINVAL, "path is missing: %s", vdpa_vhost_keys);
 	if (args->client && (args->set_mode || args->set_group))
-		return vdpa_error_set(-EINVAL, "%s: only for a socket that we make, not with client=on",
-				      args->set_mode ? "mode" : "group");
+		return vdpa_error_set(-EINVAL,
+			"%s: only for a socket that we make, not with client=on",
+			args->set_mode ? "mode" : "group");
 	/* A group is of no use without the right to write, which connect() needs. */
 	if (args->set_group && !args->set_mode) {
 		args->mode = 0660;

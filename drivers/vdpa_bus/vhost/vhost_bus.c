@@ -17,7 +17,7 @@
 
 RTE_LOG_REGISTER_DEFAULT(vdpa_vhost_logtype, NOTICE);
 
-#define LEAVE_TIMEOUT_MS 2000	/* for the event thread to see the end of a connection */
+#define LEAVE_TIMEOUT_MS 2000 /* for the event thread to see the end of a connection */
 
 static struct vhost_binding *bindings;
 static pthread_mutex_t bindings_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -25,7 +25,8 @@ static pthread_mutex_t bindings_lock = PTHREAD_MUTEX_INITIALIZER;
 struct vhost_binding *
 vdpa_vhost_binding_of(const struct rte_vdpa_device *vdpa)
 {
-	return (struct vhost_binding *)((char *)vdpa->device - offsetof(struct vhost_binding, rte_dev));
+	return (struct vhost_binding *)((char *)vdpa->device -
+		offsetof(struct vhost_binding, rte_dev));
 }
 
 int
@@ -106,7 +107,8 @@ needs_reset(struct vdpa_binding *unused, void *arg, int error)
 	struct vhost_binding *binding = arg;
 
 	RTE_SET_USED(unused);
-	VHOST_LOG_LIMITED(ERR, "%s: needs a reset by its driver: %s", binding->name, strerror(-error));
+	VHOST_LOG_LIMITED(
+		ERR, "%s: needs a reset by its driver: %s", binding->name, strerror(-error));
 }
 
 static const struct vdpa_binding_ops binding_ops = {
@@ -155,8 +157,10 @@ orphan_adopt(struct vhost_binding *binding, struct vdpa_device *dev)
 	if (contract.virtio_id != binding->contract.virtio_id) {
 		vdpa_binding_destroy(binding->binding);
 		binding->binding = NULL;
-		return vdpa_error_set(-EEXIST, "%s: a program's socket still stands for a device of this "
-			"name and another type", dev->name);
+		return vdpa_error_set(-EEXIST,
+			"%s: a program's socket still stands for a device of this "
+			"name and another type",
+			dev->name);
 	}
 	pthread_mutex_lock(&binding->lock);
 	binding->contract = contract;
@@ -180,13 +184,14 @@ device_added(struct vdpa_device *dev)
 	binding->dev = dev;
 	binding->binding = vdpa_binding_create(dev->name, dev, &binding_ops, binding);
 	if (binding->binding == NULL) {
-		ret = -EEXIST;	/* vdpa_error_text() is the class's */
+		ret = -EEXIST; /* vdpa_error_text() is the class's */
 		goto err;
 	}
 	vdpa_binding_contract(binding->binding, &binding->contract);
 	binding->vdpa = rte_vdpa_register_device(&binding->rte_dev, &vdpa_vhost_ops);
 	if (binding->vdpa == NULL) {
-		ret = vdpa_error_set(-EEXIST, "%s: librte_vhost has a vDPA device of this name", dev->name);
+		ret = vdpa_error_set(
+			-EEXIST, "%s: librte_vhost has a vDPA device of this name", dev->name);
 		goto err;
 	}
 	list_add(binding);
@@ -197,8 +202,8 @@ err:
 }
 
 /*
- * Bring the datapath of a connection to rest and take nothing more from it. For a stock program's socket, which is not
- * ours to close, also end the connection.
+ * Bring the datapath of a connection to rest and take nothing more from it. For a stock program's
+ * socket, which is not ours to close, also end the connection.
  */
 static void
 conn_quiesce(struct vhost_conn *conn)
@@ -235,7 +240,7 @@ socket_unbind(struct vhost_binding *binding)
 static int
 wait_gone(struct vhost_binding *binding)
 {
-	const struct timespec pause = { .tv_nsec = 1000000 };
+	const struct timespec pause = {.tv_nsec = 1000000};
 	uint64_t until_ns = vdpa_vhost_now_ns() + LEAVE_TIMEOUT_MS * UINT64_C(1000000);
 	struct vhost_conn *conn;
 
@@ -265,7 +270,7 @@ device_leave(struct vhost_binding *binding)
 	ret = wait_gone(binding);
 	if (ret < 0)
 		return vdpa_error_set(ret, "%s: a program's front end at %s cannot be disconnected",
-				      binding->name, binding->stock_path);
+			binding->name, binding->stock_path);
 	ret = vdpa_binding_destroy(binding->binding);
 	if (ret < 0)
 		return ret;
@@ -301,10 +306,13 @@ device_removed(struct vdpa_device *dev, bool force)
 		pthread_mutex_unlock(&binding->lock);
 		return ret;
 	}
-	/* A stock program's socket points to the entry for as long as it is registered, and nobody tells when that ends. */
+	/*
+	 * A stock program's socket points to the entry for as long as it is registered, and nobody
+	 * tells when that ends.
+	 */
 	if (stock_holds(binding)) {
-		VHOST_LOG(NOTICE, "%s: gone, but a program's socket %s stands for it", binding->name,
-			  binding->stock_path);
+		VHOST_LOG(NOTICE, "%s: gone, but a program's socket %s stands for it",
+			binding->name, binding->stock_path);
 		return 0;
 	}
 	list_del(binding);
@@ -326,11 +334,13 @@ bind_socket(struct vdpa_device *dev, const char *text)
 	if (ret < 0)
 		return ret;
 	if (binding->socket.path[0] != '\0')
-		return vdpa_error_set(-EBUSY, "%s: is bound to %s", dev->name, binding->socket.path);
+		return vdpa_error_set(
+			-EBUSY, "%s: is bound to %s", dev->name, binding->socket.path);
 	ret = vdpa_vhost_socket_open(binding, &args);
 	if (ret < 0)
 		return ret;
-	snprintf(bound, sizeof(bound), "vhost:%s (%s)", args.path, args.client ? "client" : "server");
+	snprintf(bound, sizeof(bound), "vhost:%s (%s)", args.path,
+		args.client ? "client" : "server");
 	vdpa_device_set_bound(dev, bound);
 	return 0;
 }

@@ -5,24 +5,29 @@
 #define VHOST_BUS_H
 
 /**
- * @file
- * The vhost bus driver: the one adapter between librte_vhost and the device class. No other file of the project may
- * know librte_vhost.
+ * @file The vhost bus driver: the one adapter between librte_vhost and the device class. No other
+ * file of the project may know librte_vhost.
  *
  *   vhost_bus.c       bus driver: default bindings, bind, unbind
- *   vhost_args.c      arguments of bind                     vhost_socket.c  sockets that we open
- *   vhost_ops.c       struct rte_vdpa_dev_ops               vhost_hooks.c   every message, before and after librte_vhost
- *   vhost_conn.c      connections by vid                    vhost_session.c what a connection wants, start, stop, failure
- *   vhost_memory.c    memory tables, addresses              vhost_features.c who may see which feature
- *   vhost_peer.c      a connection's descriptor             vhost_channel.c config change messages
+ *   vhost_args.c      arguments of bind
+ *   vhost_socket.c    sockets that we open
+ *   vhost_ops.c       struct rte_vdpa_dev_ops
+ *   vhost_hooks.c     every message, before and after librte_vhost
+ *   vhost_conn.c      connections by vid
+ *   vhost_session.c   what a connection wants, start, stop, failure
+ *   vhost_memory.c    memory tables, addresses
+ *   vhost_features.c  who may see which feature
+ *   vhost_peer.c      a connection's descriptor
+ *   vhost_channel.c   config change messages
  *   vhost_messages.c  time that messages hold the event thread
  *
- * Threads. librte_vhost has one event thread for all sockets of a process; hooks and ops run on it, and on the caller of
- * rte_vhost_driver_unregister() and (new connections) on its reconnect thread. A connection is used by one of them at a
- * time, but unbind stops its session beforehand: therefore its lock. Nothing but vdpa_session_stop() waits there.
+ * Threads. librte_vhost has one event thread for all sockets of a process; hooks and ops run on it,
+ * and on the caller of rte_vhost_driver_unregister() and (new connections) on its reconnect thread.
+ * A connection is used by one of them at a time, but unbind stops its session beforehand: therefore
+ * its lock. Nothing but vdpa_session_stop() waits there.
  *
- * Lock order: connection, binding, table of connections, list of bindings. The class is called with at most the
- * connection's lock held; its callbacks take the binding's at most.
+ * Lock order: connection, binding, table of connections, list of bindings. The class is called with
+ * at most the connection's lock held; its callbacks take the binding's at most.
  */
 
 #include <pthread.h>
@@ -42,7 +47,10 @@ extern int vdpa_vhost_logtype;
 #define VHOST_LOG(level, fmt, ...) \
 	rte_log(RTE_LOG_##level, vdpa_vhost_logtype, "VDPA_VHOST: " fmt "\n", ##__VA_ARGS__)
 
-/* Lines that a front end can cause: at most VHOST_LOG_BURST every ten seconds at each place, the rest counted. */
+/*
+ * Lines that a front end can cause: at most VHOST_LOG_BURST every ten seconds at each place, the
+ * rest counted.
+ */
 #define VHOST_LOG_BURST 10
 struct vhost_log_limit {
 	uint64_t began_ns;
@@ -65,7 +73,7 @@ bool vdpa_vhost_log_allowed(struct vhost_log_limit *limit, unsigned int *dropped
 #define VHOST_VQS_MAX 256	/* rings of a connection that librte_vhost knows */
 #define VHOST_REGIONS_MAX 8	/* regions of a memory table that it takes */
 #define VHOST_CONFIG_MAX 256	/* bytes of configuration space that the protocol carries */
-#define VHOST_TIMEOUT_MS 200	/* how long a front end may hold the event thread with half a message */
+#define VHOST_TIMEOUT_MS 200	/* that half a message may hold the event thread */
 
 /* ---- arguments (vhost_args.c) ---- */
 struct vhost_args {
@@ -80,7 +88,10 @@ int vdpa_vhost_args_parse(const char *text, struct vhost_args *args);
 extern const char vdpa_vhost_keys[];
 
 /* ---- features (vhost_features.c) ---- */
-/* What of the offered features a front end may see on a socket of our own, or on one that a stock program opened. */
+/*
+ * What of the offered features a front end may see on a socket of our own, or on one that a stock
+ * program opened.
+ */
 uint64_t vdpa_vhost_features(uint64_t offered, uint16_t virtio_id, bool own_socket);
 /* Why a bit is not passed, for people; NULL: it is. */
 const char *vdpa_vhost_feature_masked(unsigned int bit, uint16_t virtio_id, bool own_socket);
@@ -106,8 +117,9 @@ struct vhost_mem {
 	uint32_t nr_regions;
 };
 /*
- * Would librte_vhost map this part of a file? Where it fails to, it loses the descriptor. 0; -EINVAL no size, or it wraps
- * around; -EBADF nothing to map; -ENXIO beyond its end; what mmap gave.
+ * Would librte_vhost map this part of a file? Where it fails to, it loses the descriptor. 0;
+ * -EINVAL no size, or it wraps around; -EBADF nothing to map; -ENXIO beyond its end; what mmap
+ * gave.
  */
 int vdpa_vhost_memory_mappable(int fd, uint64_t offset, uint64_t size_bytes);
 /* 0; -E2BIG; -EINVAL: a region lies outside its own mapping. */
@@ -117,12 +129,15 @@ bool vdpa_vhost_memory_same(const struct vhost_mem *a, const struct vhost_mem *b
 int vdpa_vhost_memory_iova(const struct vhost_mem *memory, const void *host, uint64_t *iova);
 void vdpa_vhost_memory_ranges(const struct vhost_mem *memory, struct vdpa_range *ranges);
 /*
- * Fill addresses, size and descriptors from librte_vhost's view of a ring. 0; -EFAULT: an address is missing or lies in no
- * region, the ring is not to be used.
+ * Fill addresses, size and descriptors from librte_vhost's view of a ring. 0; -EFAULT: an address
+ * is missing or lies in no region, the ring is not to be used.
  */
 int vdpa_vhost_ring_take(struct vdpa_wanted_vq *vq, const struct rte_vhost_vring *ring,
 			 const struct vhost_mem *memory);
-/* Replace zero pages for what a front end takes away below librte_vhost's mappings; lost is set then. */
+/*
+ * Replace zero pages for what a front end takes away below librte_vhost's mappings; lost is set
+ * then.
+ */
 void vdpa_vhost_memory_guard(struct vhost_mem *memory, atomic_bool *lost);
 void vdpa_vhost_memory_unguard(struct vhost_mem *memory);
 
@@ -132,12 +147,16 @@ struct vhost_conn;
 struct vhost_binding {
 	struct vhost_binding *next;
 	char name[VDPA_NAME_MAX];
-	struct vdpa_device *dev;	/* NULL: gone below a stock program's socket; the entry stays for librte_vhost */
+	/* NULL: gone below a stock program's socket; the entry stays for librte_vhost. */
+	struct vdpa_device *dev;
 	struct vdpa_binding *binding;	/* NULL with dev */
 	struct vdpa_contract contract;
 	struct rte_device rte_dev;	/* private: librte_vhost uses nothing but its name */
 	struct rte_vdpa_device *vdpa;
-	/* The socket that we opened; path[0] is 0 if none. Management thread; hooks read client and known. */
+	/*
+	 * The socket that we opened; path[0] is 0 if none. Management thread; hooks read client and
+	 * known.
+	 */
 	struct vhost_args socket;
 	uint64_t socket_known;		/* features that librte_vhost passes on it */
 
@@ -155,7 +174,10 @@ int vdpa_vhost_binding_foreach(int (*fn)(struct vhost_binding *binding, void *ar
 /* 0; -EADDRINUSE and others with vdpa_error_text(). */
 int vdpa_vhost_socket_open(struct vhost_binding *binding, const struct vhost_args *args);
 void vdpa_vhost_socket_close(struct vhost_binding *binding);
-/* Make room for a socket file: a stale one is removed. 0; -EADDRINUSE, -EEXIST, ... with vdpa_error_text(). */
+/*
+ * Make room for a socket file: a stale one is removed. 0; -EADDRINUSE, -EEXIST, ... with
+ * vdpa_error_text().
+ */
 int vdpa_vhost_socket_clear(const char *path);
 
 /* ---- ops (vhost_ops.c) ---- */
@@ -173,14 +195,14 @@ struct vhost_conn {
 	bool own;			/* on a socket that we opened */
 	char path[VHOST_PATH_MAX];
 	char peer[160];
-	int fd;				/* librte_vhost's descriptor of the connection, or -1: not found */
+	int fd;				/* librte_vhost's, of the connection; -1: not found */
 	unsigned int refs;		/* the table's lock */
-	bool gone;			/* destroy_connection was heard; its last op is dev_cleanup */
+	bool gone;			/* destroy_connection came; dev_cleanup is the last op */
 
 	pthread_mutex_t lock;		/* all below */
 	struct vdpa_session *session;
 	bool closing;			/* failed or unbound: nothing more is taken from it */
-	bool idle;			/* attaching failed and closing it would only make it come back */
+	bool idle;			/* not attached; closed, it would come back at once */
 	bool configured;		/* between the first dev_conf and the stop */
 	bool changed;			/* something wanted differs from what the class was told */
 	bool memory_pending;		/* SET_MEM_TABLE was begun and did not succeed yet */
@@ -205,7 +227,10 @@ void vdpa_vhost_conn_put(struct vhost_conn *conn);
 void vdpa_vhost_conn_forget(struct vhost_conn *conn);
 /* A connection of this binding that has not gone, with a reference, or NULL. */
 struct vhost_conn *vdpa_vhost_conn_of(const struct vhost_binding *binding);
-/* The sockets that we opened for it are closed: librte_vhost has none of their connections any more. */
+/*
+ * The sockets that we opened for it are closed: librte_vhost has none of their connections any
+ * more.
+ */
 void vdpa_vhost_conn_forget_own(const struct vhost_binding *binding);
 /* new_connection and destroy_connection of our sockets. */
 int vdpa_vhost_conn_new(int vid);
@@ -222,7 +247,10 @@ bool vdpa_vhost_peer_dead(int fd);	/* the other end is closed */
 bool vdpa_vhost_peer_reads(int fd);	/* false: it leaves replies lying; a reply would block */
 
 /* ---- wanted state (vhost_session.c), connection locked ---- */
-/* Open its session unless it has one. 0; -EBUSY or what else the class says: closing (or idle) afterwards. */
+/*
+ * Open its session unless it has one. 0; -EBUSY or what else the class says: closing (or idle)
+ * afterwards.
+ */
 int vdpa_vhost_session_attach(struct vhost_conn *conn);
 /* Tell the class what changed, if it runs. On error the connection is closing. */
 int vdpa_vhost_session_commit(struct vhost_conn *conn);
@@ -235,7 +263,10 @@ void vdpa_vhost_session_fail(struct vhost_conn *conn, const char *why);
 /* Take over librte_vhost's memory table. */
 int vdpa_vhost_session_memory(struct vhost_conn *conn);
 void vdpa_vhost_session_all_dirty(struct vhost_conn *conn);
-/* The message before, or this one as far as librte_vhost is concerned, is through: what is not ready now is not. */
+/*
+ * The message before, or this one as far as librte_vhost is concerned, is through: what is not
+ * ready now is not.
+ */
 void vdpa_vhost_session_settle(struct vhost_conn *conn);
 /* Back to the state of a new connection; sequence numbers go on. */
 void vdpa_vhost_session_forget(struct vhost_conn *conn);
@@ -268,12 +299,17 @@ enum vhost_request {
 };
 
 /* ---- back-end request channel (vhost_channel.c) ---- */
-void vdpa_vhost_channel_set(struct vhost_binding *binding, int fd);	/* takes fd over; -1: none */
-void vdpa_vhost_channel_config_changed(struct vhost_binding *binding);	/* any thread, never blocks */
+/* Takes fd over; -1: none. */
+void vdpa_vhost_channel_set(struct vhost_binding *binding, int fd);
+/* Any thread, never blocks. */
+void vdpa_vhost_channel_config_changed(struct vhost_binding *binding);
 
 /* ---- statistics of messages (vhost_messages.c) ---- */
 uint64_t vdpa_vhost_now_ns(void);
-/* Message request has held the event thread since began_ns; again: the same message, measured a second time. */
+/*
+ * Message request has held the event thread since began_ns; again: the same message, measured a
+ * second time.
+ */
 void vdpa_vhost_messages_note(uint32_t request, uint64_t began_ns, bool again);
 
 #endif /* VHOST_BUS_H */

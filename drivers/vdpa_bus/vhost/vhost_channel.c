@@ -10,10 +10,11 @@
 #include "vhost_bus.h"
 
 /*
- * The back-end request channel carries one message of ours: configuration space changed. It is sent here and not by
- * librte_vhost's function, which writes blocking: a front end that leaves its channel unread would hold the caller, and
- * the event thread, which must wait for the caller before the connection goes. The front end has the other end of the
- * same socket and could undo any timeout set on it; MSG_DONTWAIT it cannot.
+ * The back-end request channel carries one message of ours: configuration space changed. It is sent
+ * here and not by librte_vhost's function, which writes blocking: a front end that leaves its
+ * channel unread would hold the caller, and the event thread, which must wait for the caller before
+ * the connection goes. The front end has the other end of the same socket and could undo any
+ * timeout set on it; MSG_DONTWAIT it cannot.
  */
 struct channel_message {
 	uint32_t request;
@@ -21,7 +22,7 @@ struct channel_message {
 	uint32_t size_bytes;
 };
 #define CHANNEL_CONFIG_CHANGE 2
-#define CHANNEL_VERSION 1
+#define CHANNEL_VERSION       1
 
 void
 vdpa_vhost_channel_set(struct vhost_binding *binding, int fd)
@@ -49,11 +50,12 @@ vdpa_vhost_channel_config_changed(struct vhost_binding *binding)
 	pthread_mutex_lock(&binding->lock);
 	if (binding->channel_fd >= 0) {
 		sent = send(binding->channel_fd, &message, sizeof(message),
-			    MSG_DONTWAIT | MSG_NOSIGNAL);
+			MSG_DONTWAIT | MSG_NOSIGNAL);
 		error = errno;
 	}
 	pthread_mutex_unlock(&binding->lock);
 	if (sent != sizeof(message) && error != EPIPE && error != ECONNRESET)
-		VHOST_LOG_LIMITED(WARNING, "%s: front end not told of a change of configuration space: %s",
-				  binding->name, strerror(error));
+		VHOST_LOG_LIMITED(WARNING,
+			"%s: front end not told of a change of configuration space: %s",
+			binding->name, strerror(error));
 }

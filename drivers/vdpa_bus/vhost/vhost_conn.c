@@ -100,7 +100,8 @@ vdpa_vhost_conn_forget_own(const struct vhost_binding *binding)
 	for (i = 0; i < NR_CONNS; i++) {
 		pthread_mutex_lock(&conns_lock);
 		conn = conns[i];
-		if (conn != NULL && (conn->binding != binding || !conn->own || !conn_take_out(conn)))
+		if (conn != NULL &&
+			(conn->binding != binding || !conn->own || !conn_take_out(conn)))
 			conn = NULL;
 		pthread_mutex_unlock(&conns_lock);
 		if (conn != NULL)
@@ -108,7 +109,10 @@ vdpa_vhost_conn_forget_own(const struct vhost_binding *binding)
 	}
 }
 
-/* Another connection has this descriptor already. A gone one's is closed, its number may be anybody's. */
+/*
+ * Another connection has this descriptor already. A gone one's is closed, its number may be
+ * anybody's.
+ */
 static bool
 fd_taken(int fd, void *arg)
 {
@@ -170,8 +174,8 @@ vdpa_vhost_conn_create(int vid, bool own)
 }
 
 /*
- * Event thread, reconnect thread, or the caller of rte_vhost_driver_start(). A front end that was killed and is back may
- * come in before librte_vhost has seen the end of its former connection.
+ * Event thread, reconnect thread, or the caller of rte_vhost_driver_start(). A front end that was
+ * killed and is back may come in before librte_vhost has seen the end of its former connection.
  */
 int
 vdpa_vhost_conn_new(int vid)
@@ -186,8 +190,9 @@ vdpa_vhost_conn_new(int vid)
 	if (former != NULL) {
 		alive = !vdpa_vhost_peer_dead(former->fd);
 		if (alive)
-			VHOST_LOG_LIMITED(WARNING, "%s: a second front end was refused, %s is attached",
-					  former->binding->name, former->peer);
+			VHOST_LOG_LIMITED(WARNING,
+				"%s: a second front end was refused, %s is attached",
+				former->binding->name, former->peer);
 		vdpa_vhost_conn_put(former);
 		if (alive)
 			return -EBUSY;
@@ -198,13 +203,18 @@ vdpa_vhost_conn_new(int vid)
 		return -ENOMEM;
 	}
 	if (conn->fd < 0)
-		VHOST_LOG_LIMITED(WARNING, "%s: connection not found among the descriptors: "
-			"a front end that stalls is not disconnected", conn->peer);
+		VHOST_LOG_LIMITED(WARNING,
+			"%s: connection not found among the descriptors: "
+			"a front end that stalls is not disconnected",
+			conn->peer);
 	vdpa_vhost_conn_put(conn);
 	return 0;
 }
 
-/* Before dev_cleanup of the same connection; librte_vhost has closed the descriptor (22.11) or does soon. */
+/*
+ * Before dev_cleanup of the same connection; librte_vhost has closed the descriptor (22.11) or does
+ * soon.
+ */
 void
 vdpa_vhost_conn_destroyed(int vid)
 {

@@ -17,8 +17,8 @@
 #include "vhost_bus.h"
 
 /*
- * Every message passes here before and after librte_vhost handles it. Its descriptors are librte_vhost's business; where
- * a message is refused here they must be closed here.
+ * Every message passes here before and after librte_vhost handles it. Its descriptors are
+ * librte_vhost's business; where a message is refused here they must be closed here.
  */
 struct message {
 	uint32_t request;
@@ -44,7 +44,7 @@ struct message {
 	} payload;
 } __attribute__((packed));
 #define MESSAGE_NEED_REPLY (1u << 3)
-#define MESSAGE_FDS_MAX 8
+#define MESSAGE_FDS_MAX    8
 
 struct message_fds {
 	int fds[MESSAGE_FDS_MAX];
@@ -97,7 +97,10 @@ reply_u64(struct message *msg, uint64_t value)
 	return RTE_VHOST_MSG_RESULT_REPLY;
 }
 
-/* What belongs to features and protocol features that we do not offer; librte_vhost checks nothing of that. */
+/*
+ * What belongs to features and protocol features that we do not offer; librte_vhost checks nothing
+ * of that.
+ */
 static bool
 expected(uint32_t request)
 {
@@ -166,7 +169,8 @@ pre_set_features(struct vhost_conn *conn, struct message *msg)
 	char why[64];
 
 	if (unknown != 0) {
-		snprintf(why, sizeof(why), "it sets features 0x%" PRIx64 ", never offered", unknown);
+		snprintf(
+			why, sizeof(why), "it sets features 0x%" PRIx64 ", never offered", unknown);
 		vdpa_vhost_session_fail(conn, why);
 		return end(msg);
 	}
@@ -189,8 +193,9 @@ mem_table_refused(struct message *msg)
 	if ((uint32_t)fds->nr != msg->payload.memory.nr_regions)
 		return "its memory is not shared: regions have no descriptor";
 	for (i = 0; i < msg->payload.memory.nr_regions; i++)
-		if (vdpa_vhost_memory_mappable(fds->fds[i], msg->payload.memory.regions[i].fd_offset,
-				msg->payload.memory.regions[i].size_bytes) < 0)
+		if (vdpa_vhost_memory_mappable(fds->fds[i],
+			    msg->payload.memory.regions[i].fd_offset,
+			    msg->payload.memory.regions[i].size_bytes) < 0)
 			return "its memory cannot be mapped";
 	return NULL;
 }
@@ -218,8 +223,10 @@ pre_set_channel(struct vhost_conn *conn, struct message *msg)
 	struct stat st;
 
 	if (fds == NULL) {
-		VHOST_LOG_LIMITED(WARNING, "%s: this librte_vhost is not known, changes of configuration "
-			"space are not told", conn->binding->name);
+		VHOST_LOG_LIMITED(WARNING,
+			"%s: this librte_vhost is not known, changes of configuration "
+			"space are not told",
+			conn->binding->name);
 		return;
 	}
 	if (fds->nr == 1 && fstat(fds->fds[0], &st) == 0 && S_ISSOCK(st.st_mode))
@@ -234,8 +241,10 @@ pre_own(struct vhost_conn *conn, struct message *msg)
 		return end(msg);
 	}
 	if (!expected(msg->request)) {
-		VHOST_LOG_LIMITED(ERR, "%s: %s sent message %u, which belongs to a feature that was never "
-			"offered", conn->binding->name, conn->peer, msg->request);
+		VHOST_LOG_LIMITED(ERR,
+			"%s: %s sent message %u, which belongs to a feature that was never "
+			"offered",
+			conn->binding->name, conn->peer, msg->request);
 		close_fds(msg);
 		return RTE_VHOST_MSG_RESULT_ERR;
 	}
@@ -247,7 +256,8 @@ pre_own(struct vhost_conn *conn, struct message *msg)
 	case VHOST_MSG_SET_FEATURES:
 		return pre_set_features(conn, msg);
 	case VHOST_MSG_GET_QUEUE_NUM:
-		return reply_u64(msg, vdpa_vhost_queue_num(&conn->binding->contract, offered(conn)));
+		return reply_u64(
+			msg, vdpa_vhost_queue_num(&conn->binding->contract, offered(conn)));
 	case VHOST_MSG_SET_BACKEND_REQ_FD:
 		if (conn->session != NULL)
 			pre_set_channel(conn, msg);
@@ -278,7 +288,8 @@ pre_locked(struct vhost_conn *conn, struct message *msg)
 		return pre_set_mem_table(conn, msg);
 	case VHOST_MSG_GET_VRING_BASE:
 		/* All rings at the first of these messages; librte_vhost then answers each. */
-		return vdpa_vhost_session_stop(conn) < 0 ? end(msg) : RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+		return vdpa_vhost_session_stop(conn) < 0 ? end(msg)
+							 : RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 	case VHOST_MSG_GET_CONFIG:
 		conn->config_offset = msg->payload.config.offset;
 		break;
@@ -288,7 +299,10 @@ pre_locked(struct vhost_conn *conn, struct message *msg)
 	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 }
 
-/* A stock program's connection that went through RESET_OWNER is new again, its hooks are still there. */
+/*
+ * A stock program's connection that went through RESET_OWNER is new again, its hooks are still
+ * there.
+ */
 static struct vhost_conn *
 conn_find(int vid)
 {
@@ -364,12 +378,15 @@ post_ring(struct vhost_conn *conn, const struct message *msg)
 	conn->changed = true;
 }
 
-/* librte_vhost configures a block device at SET_VRING_CALL of its last ring only, and forgets it everywhere else. */
+/*
+ * librte_vhost configures a block device at SET_VRING_CALL of its last ring only, and forgets it
+ * everywhere else.
+ */
 static int
 post_block(struct vhost_conn *conn)
 {
 	if (conn->request == VHOST_MSG_SET_STATUS && !conn->configured && conn->session != NULL &&
-			(conn->status & VIRTIO_CONFIG_S_DRIVER_OK) != 0) {
+		(conn->status & VIRTIO_CONFIG_S_DRIVER_OK) != 0) {
 		conn->configured = true;
 		vdpa_vhost_session_all_dirty(conn);
 	}
@@ -384,7 +401,7 @@ post_locked(struct vhost_conn *conn, const struct message *msg)
 	switch (conn->request) {
 	case VHOST_MSG_SET_FEATURES:
 		if (!conn->own)
-			break;	/* the op took them */
+			break; /* the op took them */
 		conn->changed |= conn->features != conn->features_pending;
 		conn->features = conn->features_pending;
 		break;

@@ -47,7 +47,7 @@ vdpa_vhost_memory_take(struct vhost_mem *memory, const struct rte_vhost_memory *
 		uint64_t map = (uintptr_t)from->mmap_addr;
 
 		if (from->host_user_addr < map || from->host_user_addr - map > from->mmap_size ||
-				from->size > from->mmap_size - (from->host_user_addr - map))
+			from->size > from->mmap_size - (from->host_user_addr - map))
 			return -EINVAL;
 		to->iova = from->guest_phys_addr;
 		to->size_bytes = from->size;
@@ -73,8 +73,8 @@ vdpa_vhost_memory_same(const struct vhost_mem *a, const struct vhost_mem *b)
 
 		/* A number may name another file by now, but then librte_vhost mapped anew. */
 		if (x->iova != y->iova || x->size_bytes != y->size_bytes || x->host != y->host ||
-				x->map != y->map || x->map_size_bytes != y->map_size_bytes ||
-				x->fd != y->fd)
+			x->map != y->map || x->map_size_bytes != y->map_size_bytes ||
+			x->fd != y->fd)
 			return false;
 	}
 	return true;
@@ -117,7 +117,7 @@ vdpa_vhost_memory_ranges(const struct vhost_mem *memory, struct vdpa_range *rang
 
 int
 vdpa_vhost_ring_take(struct vdpa_wanted_vq *vq, const struct rte_vhost_vring *ring,
-		     const struct vhost_mem *memory)
+	const struct vhost_mem *memory)
 {
 	vq->size = ring->size;
 	/* librte_vhost: -1 there is none, -2 not told yet. */
@@ -125,8 +125,8 @@ vdpa_vhost_ring_take(struct vdpa_wanted_vq *vq, const struct rte_vhost_vring *ri
 	vq->call_fd = ring->callfd >= 0 ? ring->callfd : -1;
 	/* The unions of a packed ring lie at the same places. */
 	if (vdpa_vhost_memory_iova(memory, ring->desc, &vq->desc_iova) < 0 ||
-			vdpa_vhost_memory_iova(memory, ring->avail, &vq->driver_iova) < 0 ||
-			vdpa_vhost_memory_iova(memory, ring->used, &vq->device_iova) < 0)
+		vdpa_vhost_memory_iova(memory, ring->avail, &vq->driver_iova) < 0 ||
+		vdpa_vhost_memory_iova(memory, ring->used, &vq->device_iova) < 0)
 		return -EFAULT;
 	return 0;
 }
@@ -154,8 +154,10 @@ vdpa_vhost_memory_guard(struct vhost_mem *memory, atomic_bool *lost)
 		if (vdpa_sigbus_guard(region->map, region->map_size_bytes, memory_hit, lost) == 0)
 			region->guarded = true;
 		else
-			VHOST_LOG_LIMITED(WARNING, "no guard left for memory at 0x%" PRIx64
-				": a front end that shrinks it is not told apart", region->iova);
+			VHOST_LOG_LIMITED(WARNING,
+				"no guard left for memory at 0x%" PRIx64
+				": a front end that shrinks it is not told apart",
+				region->iova);
 	}
 }
 

@@ -13,21 +13,43 @@
 #include "vhost_bus.h"
 
 /*
- * How long each kind of message held the event thread, and with it all other front ends: from the hook before
- * librte_vhost handles it to the last that we hear of it. The hooks add, telemetry reads: relaxed atomics.
+ * How long each kind of message held the event thread, and with it all other front ends: from the
+ * hook before librte_vhost handles it to the last that we hear of it. The hooks add, telemetry
+ * reads: relaxed atomics.
  */
 #define NR_REQUESTS 64
 
 static const char *const names[NR_REQUESTS] = {
-	[1] = "GET_FEATURES", [2] = "SET_FEATURES", [3] = "SET_OWNER", [4] = "RESET_OWNER",
-	[5] = "SET_MEM_TABLE", [6] = "SET_LOG_BASE", [7] = "SET_LOG_FD", [8] = "SET_VRING_NUM",
-	[9] = "SET_VRING_ADDR", [10] = "SET_VRING_BASE", [11] = "GET_VRING_BASE",
-	[12] = "SET_VRING_KICK", [13] = "SET_VRING_CALL", [14] = "SET_VRING_ERR",
-	[15] = "GET_PROTOCOL_FEATURES", [16] = "SET_PROTOCOL_FEATURES", [17] = "GET_QUEUE_NUM",
-	[18] = "SET_VRING_ENABLE", [19] = "SEND_RARP", [20] = "NET_SET_MTU",
-	[21] = "SET_BACKEND_REQ_FD", [22] = "IOTLB_MSG", [24] = "GET_CONFIG", [25] = "SET_CONFIG",
-	[28] = "POSTCOPY_ADVISE", [29] = "POSTCOPY_LISTEN", [30] = "POSTCOPY_END",
-	[31] = "GET_INFLIGHT_FD", [32] = "SET_INFLIGHT_FD", [39] = "SET_STATUS",
+	[1] = "GET_FEATURES",
+	[2] = "SET_FEATURES",
+	[3] = "SET_OWNER",
+	[4] = "RESET_OWNER",
+	[5] = "SET_MEM_TABLE",
+	[6] = "SET_LOG_BASE",
+	[7] = "SET_LOG_FD",
+	[8] = "SET_VRING_NUM",
+	[9] = "SET_VRING_ADDR",
+	[10] = "SET_VRING_BASE",
+	[11] = "GET_VRING_BASE",
+	[12] = "SET_VRING_KICK",
+	[13] = "SET_VRING_CALL",
+	[14] = "SET_VRING_ERR",
+	[15] = "GET_PROTOCOL_FEATURES",
+	[16] = "SET_PROTOCOL_FEATURES",
+	[17] = "GET_QUEUE_NUM",
+	[18] = "SET_VRING_ENABLE",
+	[19] = "SEND_RARP",
+	[20] = "NET_SET_MTU",
+	[21] = "SET_BACKEND_REQ_FD",
+	[22] = "IOTLB_MSG",
+	[24] = "GET_CONFIG",
+	[25] = "SET_CONFIG",
+	[28] = "POSTCOPY_ADVISE",
+	[29] = "POSTCOPY_LISTEN",
+	[30] = "POSTCOPY_END",
+	[31] = "GET_INFLIGHT_FD",
+	[32] = "SET_INFLIGHT_FD",
+	[39] = "SET_STATUS",
 	[40] = "GET_STATUS",
 };
 
@@ -56,7 +78,8 @@ vdpa_vhost_messages_note(uint32_t request, uint64_t began_ns, bool again)
 	if (!again)
 		atomic_fetch_add_explicit(&messages[request].nr, 1, memory_order_relaxed);
 	max = atomic_load_explicit(&messages[request].max_us, memory_order_relaxed);
-	while (us > max && !atomic_compare_exchange_weak_explicit(&messages[request].max_us, &max, us,
+	while (us > max &&
+		!atomic_compare_exchange_weak_explicit(&messages[request].max_us, &max, us,
 			memory_order_relaxed, memory_order_relaxed))
 		;
 }
@@ -98,7 +121,7 @@ messages_show(const char *cmd, const char *params, struct rte_tel_data *data)
 RTE_INIT(vhost_messages_init)
 {
 	int ret = rte_telemetry_register_cmd("/vdpa/vhost/messages", messages_show,
-		"Front-end messages: number, longest time (us) on the one event thread. No parameters");
+		"Front-end messages: number, longest time (us) on the event thread. No parameters");
 
 	if (ret < 0)
 		VHOST_LOG(WARNING, "no telemetry of messages: %s", strerror(-ret));
@@ -115,7 +138,7 @@ vdpa_vhost_log_allowed(struct vhost_log_limit *limit, unsigned int *dropped)
 	pthread_mutex_lock(&lock);
 	if (limit->began_ns == 0 || now_ns - limit->began_ns > UINT64_C(10000000000)) {
 		*dropped = limit->dropped;
-		*limit = (struct vhost_log_limit){ .began_ns = now_ns };
+		*limit = (struct vhost_log_limit){.began_ns = now_ns};
 	}
 	allowed = limit->nr < VHOST_LOG_BURST;
 	if (allowed)

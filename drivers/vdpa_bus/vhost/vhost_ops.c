@@ -15,8 +15,8 @@
 /*
  * Which call does what (vid: a connection). Nothing here waits for a device.
  *
- *   answered from a copy    get_features, get_protocol_features, get_queue_num, get_dev_type (under librte_vhost's
- *                           mutex, on every message), get_config
+ *   answered from a copy    get_features, get_protocol_features, get_queue_num, get_dev_type (under
+ *                           librte_vhost's mutex, on every message), get_config
  *   noted                   set_features; set_vring_state before the first dev_conf
  *   queued                  dev_conf, set_config, set_vring_state afterwards
  *   not waited for          dev_close, dev_cleanup when the front end has gone
@@ -27,10 +27,13 @@
 static uint64_t
 offered(const struct vhost_binding *binding, bool own_socket)
 {
-	return vdpa_vhost_features(binding->contract.features, binding->contract.virtio_id, own_socket);
+	return vdpa_vhost_features(
+		binding->contract.features, binding->contract.virtio_id, own_socket);
 }
 
-/* Asked by stock programs too, so what their sockets may offer; on ours the hook answers instead. */
+/*
+ * Asked by stock programs too, so what their sockets may offer; on ours the hook answers instead.
+ */
 static int
 get_features(struct rte_vdpa_device *vdpa, uint64_t *features)
 {
@@ -47,8 +50,8 @@ get_protocol_features(struct rte_vdpa_device *vdpa, uint64_t *features)
 }
 
 /*
- * On our sockets the hook answers the front end. librte_vhost asks too, from 24.11 on, to check each ring's index, and
- * loses the descriptor of a message that it refuses: so there it may be any.
+ * On our sockets the hook answers the front end. librte_vhost asks too, from 24.11 on, to check
+ * each ring's index, and loses the descriptor of a message that it refuses: so there it may be any.
  */
 static int
 get_queue_num(struct rte_vdpa_device *vdpa, uint32_t *nr)
@@ -68,8 +71,8 @@ get_dev_type(struct rte_vdpa_device *vdpa, uint32_t *type)
 {
 	const struct vhost_binding *binding = vdpa_vhost_binding_of(vdpa);
 
-	*type = binding->contract.virtio_id == VIRTIO_ID_BLOCK ? RTE_VHOST_VDPA_DEVICE_TYPE_BLK :
-		RTE_VHOST_VDPA_DEVICE_TYPE_NET;
+	*type = binding->contract.virtio_id == VIRTIO_ID_BLOCK ? RTE_VHOST_VDPA_DEVICE_TYPE_BLK
+							       : RTE_VHOST_VDPA_DEVICE_TYPE_NET;
 	return 0;
 }
 
@@ -88,7 +91,7 @@ set_features(int vid)
 	}
 	pthread_mutex_lock(&conn->lock);
 	if (!conn->own && vdpa_vhost_session_attach(conn) == 0 &&
-			rte_vhost_get_negotiated_features(vid, &features) == 0) {
+		rte_vhost_get_negotiated_features(vid, &features) == 0) {
 		features &= ~VHOST_F_PROTOCOL_FEATURES;
 		conn->changed |= features != conn->features;
 		conn->features = features;
@@ -102,8 +105,8 @@ set_features(int vid)
 }
 
 /*
- * librte_vhost takes a ring for not ready while its descriptor is replaced, and tells so before and after: that is one
- * change of a descriptor, not a stop and a start.
+ * librte_vhost takes a ring for not ready while its descriptor is replaced, and tells so before and
+ * after: that is one change of a descriptor, not a stop and a start.
  */
 static int
 set_vring_state(int vid, int index, int state)
@@ -114,11 +117,13 @@ set_vring_state(int vid, int index, int state)
 	if (conn == NULL)
 		return -ENODEV;
 	pthread_mutex_lock(&conn->lock);
+	/* 22.11 makes rings of any index: one that the contract has not is not served. */
 	if (index < 0 || index >= conn->nr_vqs)
-		goto out;	/* 22.11 makes rings of any index: one that the contract has not is not served */
+		goto out;
 	vq = &conn->vqs[index];
 	vq->exchange = state == 0 && vq->ready && conn->request_vq == index &&
-		(conn->request == VHOST_MSG_SET_VRING_KICK || conn->request == VHOST_MSG_SET_VRING_CALL);
+		(conn->request == VHOST_MSG_SET_VRING_KICK ||
+			conn->request == VHOST_MSG_SET_VRING_CALL);
 	if (vq->exchange)
 		goto out;
 	vq->ready = state != 0;
@@ -134,9 +139,10 @@ out:
 }
 
 /*
- * Does its work and returns an error, always: librte_vhost must not take the device for configured. Once it does, 24.11
- * and 25.11 kill the process at a change of memory or a SET_VRING_KICK, and 22.11 translates rings without its locks. So
- * it is called after every message; only what a hook or an op noted is done then.
+ * Does its work and returns an error, always: librte_vhost must not take the device for configured.
+ * Once it does, 24.11 and 25.11 kill the process at a change of memory or a SET_VRING_KICK, and
+ * 22.11 translates rings without its locks. So it is called after every message; only what a hook
+ * or an op noted is done then.
  */
 static int
 dev_conf(int vid)
@@ -174,7 +180,10 @@ dev_close(int vid)
 	return 0;
 }
 
-/* The connection ends, or the front end sent RESET_OWNER: one of our sockets tells them apart by destroy_connection. */
+/*
+ * The connection ends, or the front end sent RESET_OWNER: one of our sockets tells them apart by
+ * destroy_connection.
+ */
 static int
 dev_cleanup(int vid)
 {
@@ -205,7 +214,8 @@ get_config(int vid, uint8_t *config, uint32_t size_bytes)
 		return 0;
 	pthread_mutex_lock(&conn->lock);
 	if (conn->session != NULL)
-		vdpa_binding_config_read(conn->binding->binding, conn->config_offset, config, size_bytes);
+		vdpa_binding_config_read(
+			conn->binding->binding, conn->config_offset, config, size_bytes);
 	pthread_mutex_unlock(&conn->lock);
 	vdpa_vhost_conn_put(conn);
 	return 0;
@@ -217,15 +227,16 @@ set_config(int vid, uint8_t *config, uint32_t offset, uint32_t size_bytes, uint3
 	struct vhost_conn *conn = vdpa_vhost_conn_get(vid);
 	int ret = -ENODEV;
 
-	RTE_SET_USED(flags);	/* a driver's write, or a migration's: the same for a device */
+	RTE_SET_USED(flags); /* a driver's write, or a migration's: the same for a device */
 	if (conn == NULL)
 		return ret;
 	pthread_mutex_lock(&conn->lock);
 	if (conn->session != NULL && size_bytes <= VHOST_CONFIG_MAX)
 		ret = vdpa_binding_config_write(conn->binding->binding, offset, config, size_bytes);
 	if (ret < 0)
-		VHOST_LOG_LIMITED(WARNING, "%s: %u bytes written to configuration space at %u are not taken: %s",
-				  conn->binding->name, size_bytes, offset, strerror(-ret));
+		VHOST_LOG_LIMITED(WARNING,
+			"%s: %u bytes written to configuration space at %u are not taken: %s",
+			conn->binding->name, size_bytes, offset, strerror(-ret));
 	pthread_mutex_unlock(&conn->lock);
 	vdpa_vhost_conn_put(conn);
 	return ret;
@@ -262,7 +273,7 @@ get_stats(struct rte_vdpa_device *vdpa, int index, struct rte_vdpa_stat *stats, 
 		return -EINVAL;
 	nr = vdpa_device_vq_stats(binding->dev, index, values);
 	for (i = 0; i < nr && (unsigned int)i < size; i++)
-		stats[i] = (struct rte_vdpa_stat){ .id = i, .value = values[i] };
+		stats[i] = (struct rte_vdpa_stat){.id = i, .value = values[i]};
 	return nr;
 }
 

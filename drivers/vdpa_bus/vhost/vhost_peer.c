@@ -15,14 +15,15 @@
 #include "vhost_bus.h"
 
 /*
- * librte_vhost gives no way to a connection's descriptor, and reads and writes it blocking: half a message would hold the
- * event thread for ever. So the descriptor is looked for among all of the process: a stream socket whose own name (we are
- * the server) or whose peer's (we are the client) is the path.
+ * librte_vhost gives no way to a connection's descriptor, and reads and writes it blocking: half a
+ * message would hold the event thread for ever. So the descriptor is looked for among all of the
+ * process: a stream socket whose own name (we are the server) or whose peer's (we are the client)
+ * is the path.
  */
 static bool
 named(int fd, int (*name)(int, struct sockaddr *, socklen_t *), const char *path)
 {
-	struct sockaddr_un un = { 0 };
+	struct sockaddr_un un = {0};
 	socklen_t len = sizeof(un);
 
 	if (name(fd, (struct sockaddr *)&un, &len) < 0 || un.sun_family != AF_UNIX)
@@ -45,10 +46,10 @@ connected_at(int fd, const char *path)
 static void
 set_timeouts(int fd)
 {
-	const struct timeval timeout = { .tv_usec = VHOST_TIMEOUT_MS * 1000 };
+	const struct timeval timeout = {.tv_usec = VHOST_TIMEOUT_MS * 1000};
 
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
-			setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
 		VHOST_LOG_LIMITED(WARNING, "no timeout on a connection: %s", strerror(errno));
 }
 
@@ -91,7 +92,7 @@ vdpa_vhost_peer_pid(int fd)
 bool
 vdpa_vhost_peer_dead(int fd)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLRDHUP };
+	struct pollfd pfd = {.fd = fd, .events = POLLRDHUP};
 
 	return fd >= 0 && poll(&pfd, 1, 0) == 1;
 }
@@ -99,7 +100,7 @@ vdpa_vhost_peer_dead(int fd)
 bool
 vdpa_vhost_peer_reads(int fd)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+	struct pollfd pfd = {.fd = fd, .events = POLLOUT};
 
 	/* A dead one is not writable in earnest, but writing to it does not block. */
 	return fd < 0 || poll(&pfd, 1, 0) == 1;

@@ -36,7 +36,9 @@ vdpa_vhost_session_attach(struct vhost_conn *conn)
 		binding->attached = NULL;
 		pthread_mutex_unlock(&binding->lock);
 	}
-	/* librte_vhost reconnects a client at once and for ever: let it stay, without a datapath. */
+	/*
+	 * librte_vhost reconnects a client at once and for ever: let it stay, without a datapath.
+	 */
 	if (conn->own && binding->socket.client) {
 		conn->idle = true;
 		VHOST_LOG_LIMITED(ERR, "%s: %s is not served: %s", binding->name, conn->peer, why);
@@ -64,7 +66,7 @@ vdpa_vhost_session_settle(struct vhost_conn *conn)
 	for (i = 0; i < conn->nr_vqs; i++) {
 		if (!conn->vqs[i].exchange)
 			continue;
-		conn->vqs[i] = (struct vhost_vq){ .dirty = true };
+		conn->vqs[i] = (struct vhost_vq){.dirty = true};
 		conn->changed = true;
 	}
 }
@@ -83,7 +85,7 @@ vdpa_vhost_session_forget(struct vhost_conn *conn)
 	memset(&conn->memory, 0, sizeof(conn->memory));
 	conn->regions_seq++;
 	for (i = 0; i < conn->nr_vqs; i++) {
-		conn->vqs[i] = (struct vhost_vq){ 0 };
+		conn->vqs[i] = (struct vhost_vq){0};
 		conn->wanted[i] = (struct vdpa_wanted_vq){
 			.kick_fd = -1,
 			.call_fd = -1,
@@ -110,8 +112,8 @@ vdpa_vhost_session_detach(struct vhost_conn *conn)
 }
 
 /*
- * A front end completes its guest's buffers itself, on the same used ring, as soon as the connection is down: never
- * before the datapath is quiet.
+ * A front end completes its guest's buffers itself, on the same used ring, as soon as the
+ * connection is down: never before the datapath is quiet.
  */
 void
 vdpa_vhost_session_fail(struct vhost_conn *conn, const char *why)
@@ -123,7 +125,10 @@ vdpa_vhost_session_fail(struct vhost_conn *conn, const char *why)
 	if (conn->session != NULL && conn->configured)
 		vdpa_session_stop(conn->session, NULL, 0, 0);
 	conn->configured = false;
-	/* Seen by the event thread as the end of the connection. Without a descriptor: at the next message. */
+	/*
+	 * Seen by the event thread as the end of the connection. Without a descriptor: at the next
+	 * message.
+	 */
 	if (conn->fd >= 0 && !conn->gone)
 		shutdown(conn->fd, SHUT_RDWR);
 }
@@ -156,12 +161,12 @@ take_ring(struct vhost_conn *conn, uint16_t index)
 {
 	struct vdpa_wanted_vq *wanted = &conn->wanted[index];
 	struct vhost_vq *vq = &conn->vqs[index];
-	struct rte_vhost_vring ring = { .kickfd = -1, .callfd = -1 };
+	struct rte_vhost_vring ring = {.kickfd = -1, .callfd = -1};
 
 	vq->dirty = false;
 	wanted->ready = vq->ready;
 	if (rte_vhost_get_vhost_vring(conn->vid, index, &ring) < 0 ||
-			vdpa_vhost_ring_take(wanted, &ring, &conn->memory) < 0)
+		vdpa_vhost_ring_take(wanted, &ring, &conn->memory) < 0)
 		wanted->ready = false;
 }
 
@@ -210,13 +215,19 @@ vdpa_vhost_session_stop(struct vhost_conn *conn)
 	ret = vdpa_session_stop(conn->session, states, conn->nr_vqs, 0);
 	conn->configured = false;
 	if (ret < 0 && ret != -ETIMEDOUT) {
-		vdpa_vhost_session_fail(conn, "the device was stopped by force and left no ring position");
+		vdpa_vhost_session_fail(
+			conn, "the device was stopped by force and left no ring position");
 		return -ENODATA;
 	}
 	if (ret == -ETIMEDOUT)
-		VHOST_LOG_LIMITED(ERR, "%s: the device did not stop in time, ring positions are taken "
-			"from memory", conn->binding->name);
-	/* For all: librte_vhost answers one message a ring. It refuses rings that it never heard of. */
+		VHOST_LOG_LIMITED(ERR,
+			"%s: the device did not stop in time, ring positions are taken "
+			"from memory",
+			conn->binding->name);
+	/*
+	 * For all: librte_vhost answers one message a ring. It refuses rings that it never heard
+	 * of.
+	 */
 	for (i = 0; i < conn->nr_vqs; i++)
 		rte_vhost_set_vring_base(conn->vid, i, states[i].avail, states[i].used);
 	return 0;

@@ -54,7 +54,7 @@ socket_alive(const char *path)
 		return vdpa_error_set(-errno, "no socket: %s", strerror(errno));
 	if (connect(fd, (struct sockaddr *)&un, sizeof(un)) == 0)
 		ret = vdpa_error_set(-EADDRINUSE, "path=%s: process %d listens there", path,
-				     (int)vdpa_vhost_peer_pid(fd));
+			(int)vdpa_vhost_peer_pid(fd));
 	else if (errno == EAGAIN)
 		ret = vdpa_error_set(-EADDRINUSE, "path=%s: a busy process listens there", path);
 	else if (errno != ECONNREFUSED && errno != ENOENT)
@@ -72,28 +72,36 @@ vdpa_vhost_socket_clear(const char *path)
 
 	if (lstat(path, &st) == 0) {
 		if (!S_ISSOCK(st.st_mode))
-			return vdpa_error_set(-EEXIST, "path=%s: a file that is no socket is there", path);
+			return vdpa_error_set(
+				-EEXIST, "path=%s: a file that is no socket is there", path);
 		ret = socket_alive(path);
 		if (ret < 0)
 			return ret;
 		if (unlink(path) < 0 && errno != ENOENT)
-			return vdpa_error_set(-errno, "path=%s: cannot remove the stale socket: %s", path,
-					      strerror(errno));
+			return vdpa_error_set(-errno, "path=%s: cannot remove the stale socket: %s",
+				path, strerror(errno));
 		VHOST_LOG(NOTICE, "%s: removed a socket that nobody listened on", path);
 	}
-	/* librte_vhost does not say why it cannot bind, and closes a descriptor twice then: try first. */
+	/*
+	 * librte_vhost does not say why it cannot bind, and closes a descriptor twice then: try
+	 * first.
+	 */
 	fd = unix_socket(path, &un);
 	if (fd < 0)
 		return vdpa_error_set(-errno, "no socket: %s", strerror(errno));
 	ret = bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0 ? -errno : 0;
 	close(fd);
 	if (ret < 0)
-		return vdpa_error_set(ret, "path=%s: cannot make a socket there: %s", path, strerror(-ret));
+		return vdpa_error_set(
+			ret, "path=%s: cannot make a socket there: %s", path, strerror(-ret));
 	unlink(path);
 	return 0;
 }
 
-/* Group first: only then may its members come in. By descriptor, so that nobody can put another file there. */
+/*
+ * Group first: only then may its members come in. By descriptor, so that nobody can put another
+ * file there.
+ */
 static int
 socket_permit(const struct vhost_args *args)
 {
@@ -108,13 +116,13 @@ socket_permit(const struct vhost_args *args)
 	}
 	if (args->set_group && fchownat(fd, "", -1, args->gid, AT_EMPTY_PATH) < 0) {
 		ret = vdpa_error_set(-errno, "path=%s: cannot give it to group %u: %s", args->path,
-				     (unsigned int)args->gid, strerror(errno));
+			(unsigned int)args->gid, strerror(errno));
 		goto out;
 	}
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
 	if (chmod(proc, args->mode) < 0)
 		ret = vdpa_error_set(-errno, "path=%s: cannot set mode %04o: %s", args->path,
-				     (unsigned int)args->mode, strerror(errno));
+			(unsigned int)args->mode, strerror(errno));
 out:
 	if (fd >= 0)
 		close(fd);
@@ -126,7 +134,10 @@ struct start {
 	int ret;
 };
 
-/* The file mode mask belongs to a process, unless a thread leaves that company: nobody else is disturbed. */
+/*
+ * The file mode mask belongs to a process, unless a thread leaves that company: nobody else is
+ * disturbed.
+ */
 static void *
 start_closed(void *arg)
 {
@@ -147,13 +158,14 @@ start_closed(void *arg)
 static int
 socket_start(const struct vhost_args *args)
 {
-	struct start start = { .path = args->path };
+	struct start start = {.path = args->path};
 	pthread_t thread;
 	int ret;
 
 	if (!args->set_mode) {
 		if (rte_vhost_driver_start(args->path) < 0)
-			return vdpa_error_set(-EIO, "path=%s: librte_vhost cannot open it", args->path);
+			return vdpa_error_set(
+				-EIO, "path=%s: librte_vhost cannot open it", args->path);
 		return 0;
 	}
 	ret = -pthread_create(&thread, NULL, start_closed, &start);
@@ -161,7 +173,8 @@ socket_start(const struct vhost_args *args)
 		return vdpa_error_set(ret, "no thread: %s", strerror(-ret));
 	pthread_join(thread, NULL);
 	if (start.ret < 0)
-		return vdpa_error_set(start.ret, "path=%s: librte_vhost cannot open it", args->path);
+		return vdpa_error_set(
+			start.ret, "path=%s: librte_vhost cannot open it", args->path);
 	return socket_permit(args);
 }
 
@@ -170,8 +183,8 @@ same_path(struct vhost_binding *binding, void *arg)
 {
 	if (strcmp(binding->socket.path, arg) != 0)
 		return 0;
-	return vdpa_error_set(-EADDRINUSE, "path=%s: device %s is bound there", (char *)arg,
-			      binding->name);
+	return vdpa_error_set(
+		-EADDRINUSE, "path=%s: device %s is bound there", (char *)arg, binding->name);
 }
 
 int
@@ -191,11 +204,11 @@ vdpa_vhost_socket_open(struct vhost_binding *binding, const struct vhost_args *a
 	binding->socket = *args;
 	/* Before a device is attached these are librte_vhost's own. */
 	if (rte_vhost_driver_get_protocol_features(path, &protocol_features) < 0 ||
-			rte_vhost_driver_set_protocol_features(path, protocol_features |
-				UINT64_C(1) << VHOST_USER_PROTOCOL_F_CONFIG) < 0 ||
-			rte_vhost_driver_callback_register(path, &socket_ops) < 0 ||
-			rte_vhost_driver_attach_vdpa_device(path, binding->vdpa) < 0 ||
-			rte_vhost_driver_get_features(path, &binding->socket_known) < 0)
+		rte_vhost_driver_set_protocol_features(path,
+			protocol_features | UINT64_C(1) << VHOST_USER_PROTOCOL_F_CONFIG) < 0 ||
+		rte_vhost_driver_callback_register(path, &socket_ops) < 0 ||
+		rte_vhost_driver_attach_vdpa_device(path, binding->vdpa) < 0 ||
+		rte_vhost_driver_get_features(path, &binding->socket_known) < 0)
 		ret = vdpa_error_set(-EIO, "path=%s: librte_vhost does not take the device", path);
 	else
 		ret = socket_start(args);
@@ -209,7 +222,10 @@ vdpa_vhost_socket_close(struct vhost_binding *binding)
 {
 	if (binding->socket.path[0] == '\0')
 		return;
-	/* Runs dev_close and dev_cleanup of its connections on this thread, but not destroy_connection. */
+	/*
+	 * Runs dev_close and dev_cleanup of its connections on this thread, but not
+	 * destroy_connection.
+	 */
 	rte_vhost_driver_unregister(binding->socket.path);
 	vdpa_vhost_conn_forget_own(binding);
 	memset(&binding->socket, 0, sizeof(binding->socket));
