@@ -135,7 +135,8 @@ frames() {
 	# shellcheck disable=SC2046
 	"$builddir/app/test/frames/vdpa-frames" $(eal frames "$two_lcores") -m 256 \
 		--vdev "net_virtio_user0,path=$socket,queues=2,queue_size=256,$2" -- --json \
-		--queues 2 --frames 100000 --sizes 64-9000 > "$result" 2> "$scratch/frames.log" || failed=1
+		--queues 2 --frames 100000 --sizes 64-9000 \
+		> "$result" 2> "$scratch/frames.log" || failed=1
 	/usr/bin/python3 - "$result" > "$scratch/row" <<'PYTHON' || cat "$scratch/frames.log" >&2
 import json, sys
 result = json.loads(open(sys.argv[1]).read())
