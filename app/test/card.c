@@ -230,8 +230,11 @@ loop_pair(struct card *card, uint16_t pair)
 		interrupt(tx);
 		card->frames += nr;
 	} else {
-		rx->work = vring_dev_arm(&rx->ring) && tx->work;
-		tx->work = vring_dev_arm(&tx->ring) && rx->work;
+		/* one side alone is no work: its next kick is asked for */
+		bool rx_more = vring_dev_arm(&rx->ring), tx_more = vring_dev_arm(&tx->ring);
+
+		rx->work = rx_more && tx_more;
+		tx->work = rx->work;
 	}
 	check_ring(card, 2 * pair);
 	check_ring(card, 2 * pair + 1);

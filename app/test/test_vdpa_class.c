@@ -21,8 +21,8 @@
 #include "guest.h"
 
 /*
- * The class over the test card, which reaches memory only where it was mapped and counts every access elsewhere, every
- * overlap of ops and every op in a wrong state.
+ * The class over the test card, which reaches memory only where it was mapped and counts every
+ * access elsewhere, every overlap of ops and every op in a wrong state.
  */
 
 #define BIT(feature) (UINT64_C(1) << (feature))
@@ -244,7 +244,10 @@ test_queues_come_and_go(void **state)
 	queues_come_and_go(&conf);
 }
 
-/* 200 new call descriptors under traffic: one start, no interrupt lost, what was closed is not written. */
+/*
+ * 200 new call descriptors under traffic: one start, no interrupt lost, what was closed is not
+ * written.
+ */
 static void
 test_call_descriptor_changes_under_traffic(void **state)
 {
@@ -454,7 +457,10 @@ test_each_op_failing_once_is_reported(void **state)
 	an_op_fails("set_map", true);
 }
 
-/* An op that hangs: the consumer has its answer by the deadline, the neighbour goes on, nothing is freed under the op. */
+/*
+ * An op that hangs: the consumer has its answer by the deadline, the neighbour goes on, nothing is
+ * freed under the op.
+ */
 static void
 an_op_hangs(const char *op, bool no_fence)
 {
