@@ -133,7 +133,9 @@ test_release() {
 	[ $long = no ] || system_args+=(--long)
 	build "$tree" build || return
 	if wanted unit; then unit "$tree" unit || true; fi
-	if wanted tools; then pytest "$tree" tools "$root_dir/app/test/build" --builddir "$tree" || true; fi
+	if wanted tools; then
+		pytest "$tree" tools "$root_dir/app/test/build" --builddir "$tree" || true
+	fi
 	if wanted system; then
 		pytest "$tree" system "$root_dir/app/test/system" "${system_args[@]}" || true
 	fi

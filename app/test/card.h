@@ -6,10 +6,10 @@
 
 /**
  * @file
- * A network card for tests: a parent with a thread of its own that behaves as hardware does. It reaches memory only at
- * IOVAs that were mapped, hears only its doorbell page (in a memfd), interrupts by writing to call descriptors, and loops
- * frames from transmit to receive queues. Any op can be made slow, fail once, or hang; what it tried to reach outside its
- * map is counted.
+ * A network card for tests: a parent with a thread of its own that behaves as hardware does. It
+ * reaches memory only at IOVAs that were mapped, hears only its doorbell page (in a memfd),
+ * interrupts by writing to call descriptors, and loops frames from transmit to receive queues. Any
+ * op can be made slow, fail once, or hang; what it tried to reach outside its map is counted.
  */
 
 #include "vdpa_parent.h"
@@ -51,7 +51,10 @@ void card_fault(struct card *card, const char *op, enum card_fault fault, unsign
 void card_release(struct card *card);
 /** How often an op was called. */
 unsigned int card_calls(struct card *card, const char *op);
-/** Accesses outside the map, doorbells of queues that do not run, ops that overlapped or were illegal in that state. */
+/**
+ * Accesses outside the map, doorbells of queues that do not run, ops that overlapped or were
+ * illegal in that state.
+ */
 unsigned int card_violations(struct card *card);
 /** Frames looped back. */
 uint64_t card_frames(struct card *card);

@@ -6,8 +6,8 @@
 
 /**
  * @file
- * A consumer in process, for tests of the class and of parents: memory in memfds, a network driver's rings in it, and a
- * session that states what it wants. One thread uses it at a time.
+ * A consumer in process, for tests of the class and of parents: memory in memfds, a network
+ * driver's rings in it, and a session that states what it wants. One thread uses it at a time.
  */
 
 #include "vdpa_consumer.h"
@@ -49,9 +49,14 @@ guest_create(struct guest *guest, struct vdpa_device *dev, uint64_t features, ui
 int guest_destroy(struct guest *guest);
 /** Only the binding; what vdpa_binding_destroy() said. */
 int guest_destroy_binding(struct guest *guest);
-/** Open a session and set what is wanted: all queues ready, driver_ok. Fresh rings, as after a driver's reset. */
+/**
+ * Open a session and set what is wanted: all queues ready, driver_ok. Fresh rings, as after a
+ * driver's reset.
+ */
 int guest_start(struct guest *guest);
-/** Tell the class what is wanted now and wait until it runs (or was refused: what the session says). */
+/**
+ * Tell the class what is wanted now and wait until it runs (or was refused: what the session says).
+ */
 int guest_set(struct guest *guest);
 /** Rings anew at index 0, as a driver does after a reset. The datapath must be stopped. */
 int guest_reset_rings(struct guest *guest);
@@ -61,7 +66,10 @@ void guest_hotplug(struct guest *guest, bool plugged);
 unsigned int guest_send(struct guest *guest, uint16_t pair, unsigned int nr);
 /** Take back what is there on a pair, check it. */
 void guest_poll(struct guest *guest, uint16_t pair);
-/** Send nr frames on a pair and wait until all are back. @return 0; -ETIMEDOUT; -EILSEQ something changed */
+/**
+ * Send nr frames on a pair and wait until all are back. @return 0; -ETIMEDOUT; -EILSEQ something
+ * changed
+ */
 int guest_exchange(struct guest *guest, uint16_t pair, unsigned int nr, unsigned int timeout_ms);
 /** A control command; @return the answer (0 OK, 1 ERR) or -ETIMEDOUT. */
 int

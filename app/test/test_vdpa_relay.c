@@ -121,7 +121,10 @@ test_frames_pass_relayed(void **state)
 	}
 }
 
-/* Direct to relayed and back 200 times under traffic: every frame once and in order, nothing outside the map. */
+/*
+ * Direct to relayed and back 200 times under traffic: every frame once and in order, nothing
+ * outside the map.
+ */
 static void
 switch_over(const struct card_conf *conf, uint64_t features)
 {
@@ -164,7 +167,10 @@ test_switch_over_under_traffic(void **state)
 		formats[2]);
 }
 
-/* A card that takes no start index: relayed wherever the driver is not at the beginning, until it resets. */
+/*
+ * A card that takes no start index: relayed wherever the driver is not at the beginning, until it
+ * resets.
+ */
 static void
 test_no_start_index_is_relayed(void **state)
 {
@@ -194,7 +200,10 @@ test_no_start_index_is_relayed(void **state)
 	}
 }
 
-/* The whole table once when logging engages; then just what is written: here one receive buffer's page, and rings. */
+/*
+ * The whole table once when logging engages; then just what is written: here one receive buffer's
+ * page, and rings.
+ */
 static void
 log_is_exact(const struct card_conf *conf, uint64_t features, enum vdpa_mode mode)
 {
@@ -232,7 +241,10 @@ log_is_exact(const struct card_conf *conf, uint64_t features, enum vdpa_mode mod
 	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
 	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
 	assert_int_equal(nr_logged(log), 0);
-	/* what came last is in it when the stop is answered: the 64 buffers are 32 pages, all used by now */
+	/*
+	 * what came last is in it when the stop is answered: the 64 buffers are 32 pages, all used
+	 * by now
+	 */
 	assert_in_range(nr_logged(second), 32, 32 + 8);
 	/* cancelled: direct again */
 	set_log(&guest, NULL);

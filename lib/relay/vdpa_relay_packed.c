@@ -11,7 +11,9 @@ slot_of(const struct relay_side *side, uint16_t slot)
 	return (struct vring_packed_desc *)side->areas.desc + slot;
 }
 
-/* A chain from the guest's position to the shadow's. The first flags are kept back by the caller. */
+/*
+ * A chain from the guest's position to the shadow's. The first flags are kept back by the caller.
+ */
 static enum vring_error
 mirror_chain(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint16_t *slots,
 	uint16_t *kept_flags)

@@ -12,7 +12,10 @@
 #include "vdpa_relay_vq.h"
 #include "vring_layout.h"
 
-/* What is kept of a buffer in flight, by head (split) or buffer id (packed): small, as it is touched twice a buffer. */
+/*
+ * What is kept of a buffer in flight, by head (split) or buffer id (packed): small, as it is
+ * touched twice a buffer.
+ */
 struct relay_buffer {
 	uint64_t writable_bytes;
 	uint64_t table_iova; /* walk: an indirect table of this many descriptors */
@@ -32,7 +35,10 @@ struct relay_side { /* one of the two rings */
 	uint32_t untold; /* packed: slots since it */
 };
 
-/* What one used entry of the device stands for: one buffer, or in-order all up to one. It is handed back as a whole. */
+/*
+ * What one used entry of the device stands for: one buffer, or in-order all up to one. It is handed
+ * back as a whole.
+ */
 struct relay_batch {
 	uint32_t nr, left; /* buffers; left: not yet completed, as there was no room to report */
 	uint32_t len_bytes;

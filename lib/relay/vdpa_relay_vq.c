@@ -263,7 +263,10 @@ vdpa_relay_report(struct vdpa_relay_written *written, uint64_t iova, uint64_t le
 		written->ranges[written->nr++] = (struct vring_range){iova, len_bytes};
 }
 
-/* The first len_bytes of the writable descriptors; what does not fit into the report is made one range with the last. */
+/*
+ * The first len_bytes of the writable descriptors; what does not fit into the report is made one
+ * range with the last.
+ */
 static void
 report_desc(struct vdpa_relay_written *written, const struct vring_desc_copy *desc, uint64_t *left)
 {
@@ -275,7 +278,10 @@ report_desc(struct vdpa_relay_written *written, const struct vring_desc_copy *de
 	*left -= len;
 }
 
-/* An indirect table is read from the guest's memory again: by changing it meanwhile a guest deceives itself only. */
+/*
+ * An indirect table is read from the guest's memory again: by changing it meanwhile a guest
+ * deceives itself only.
+ */
 static bool
 report_table(struct vdpa_relay_vq *vq, const struct relay_buffer *buffer, uint64_t left,
 	struct vdpa_relay_written *written)

@@ -6,7 +6,8 @@
 
 /**
  * @file
- * A shadow virtqueue: one queue of a guest, relayed to a device that sees a ring of ours and never the guest's.
+ * A shadow virtqueue: one queue of a guest, relayed to a device that sees a ring of ours and never
+ * the guest's.
  *
  *      guest's ring                       relay                        shadow ring
  *   descriptor area    --- copied once, checked, kept ------------>  descriptor area     device
@@ -14,19 +15,21 @@
  *   used               <-- entries, checked against what is in flight  used               writes
  *   buffers            <================ the device reaches them itself ==================
  *
- * Both rings have the same size and format. Descriptor slots (split) and buffer ids (packed) are the guest's, one to one:
- * nothing is allocated, searched or translated. Buffers are not touched; indirect tables are passed by address. The
- * device's ring positions are the guest's, so a switch between direct and relayed changes ring addresses and nothing else;
- * a device that takes no start index begins at 0 and the positions differ by a constant.
+ * Both rings have the same size and format. Descriptor slots (split) and buffer ids (packed) are
+ * the guest's, one to one: nothing is allocated, searched or translated. Buffers are not touched;
+ * indirect tables are passed by address. The device's ring positions are the guest's, so a switch
+ * between direct and relayed changes ring addresses and nothing else; a device that takes no start
+ * index begins at 0 and the positions differ by a constant.
  *
- * What the device writes is reported for dirty marking: of each completed buffer the first `len` bytes of its writable
- * segments, as the device says, clamped to the buffer; then what the relay itself writes to the guest's ring. The segments
- * are those that were copied when the buffer was made available, up to VDPA_RELAY_SEGS a buffer; a longer or indirect chain
- * is walked again at completion, bounded and checked.
+ * What the device writes is reported for dirty marking: of each completed buffer the first `len`
+ * bytes of its writable segments, as the device says, clamped to the buffer; then what the relay
+ * itself writes to the guest's ring. The segments are those that were copied when the buffer was
+ * made available, up to VDPA_RELAY_SEGS a buffer; a longer or indirect chain is walked again at
+ * completion, bounded and checked.
  *
- * Functions over memory: no threads, no descriptors, no allocation after init. A queue belongs to one thread at a time.
- * Neither side is trusted: what is wrong breaks the queue with a reason (enum vring_error), and from then on it writes to
- * neither ring.
+ * Functions over memory: no threads, no descriptors, no allocation after init. A queue belongs to
+ * one thread at a time. Neither side is trusted: what is wrong breaks the queue with a reason (enum
+ * vring_error), and from then on it writes to neither ring.
  */
 
 #include <stdbool.h>
@@ -35,23 +38,32 @@
 
 #include "vring.h"
 
-/** Ranges that one call may need at least: the longest buffer, and what the relay writes to the guest's ring itself. */
+/**
+ * Ranges that one call may need at least: the longest buffer, and what the relay writes to the
+ * guest's ring itself.
+ */
 #define VDPA_RELAY_WRITTEN_MIN (VRING_SEGS_DEFAULT + 8)
 
 /** Writable segments of a buffer that are kept inline. */
 #define VDPA_RELAY_SEGS 4
 
-/** Where a burst leaves what was written, NULL where nobody asks. Reported before the guest sees the entries. */
+/**
+ * Where a burst leaves what was written, NULL where nobody asks. Reported before the guest sees the
+ * entries.
+ */
 struct vdpa_relay_written {
 	struct vring_range *ranges;
 	uint32_t nr;
-	uint32_t
-		nr_max; /**< a burst ends early rather than overflow it; at least VDPA_RELAY_WRITTEN_MIN */
+	/** a burst ends early rather than overflow it; at least VDPA_RELAY_WRITTEN_MIN */
+	uint32_t nr_max;
 };
 
 struct vdpa_relay_vq;
 
-/** Bytes of memory for the shadow ring of this size and format; whole pages, zeroed by the caller before init. */
+/**
+ * Bytes of memory for the shadow ring of this size and format; whole pages, zeroed by the caller
+ * before init.
+ */
 uint64_t vdpa_relay_shadow_bytes(uint16_t size, uint64_t features);
 
 /** Allocate. @return NULL: no memory */
@@ -80,7 +92,10 @@ int vdpa_relay_vq_set_mem(struct vdpa_relay_vq *vq, const struct vring_mem *mem)
 uint32_t vdpa_relay_vq_avail(struct vdpa_relay_vq *vq, uint32_t burst);
 /** Does the device want to be kicked for what was passed on since the last call? */
 bool vdpa_relay_vq_kick_needed(struct vdpa_relay_vq *vq);
-/** Hand back up to burst buffers that the device used. @return their number (in-order batches: buffers, not entries) */
+/**
+ * Hand back up to burst buffers that the device used. @return their number (in-order batches:
+ * buffers, not entries)
+ */
 uint32_t
 vdpa_relay_vq_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written);
 /** Does the guest want an interrupt for what was handed back since the last call? */
@@ -92,9 +107,9 @@ bool vdpa_relay_vq_arm(struct vdpa_relay_vq *vq);
 void vdpa_relay_vq_disarm(struct vdpa_relay_vq *vq);
 
 /**
- * The device has stopped and vdpa_relay_vq_used() found nothing more: forget what the device did not complete, so that the
- * next user of the guest's ring finds it available again (right where completion is in order; see
- * vdpa_relay_vq_in_flight()).
+ * The device has stopped and vdpa_relay_vq_used() found nothing more: forget what the device did
+ * not complete, so that the next user of the guest's ring finds it available again (right where
+ * completion is in order; see vdpa_relay_vq_in_flight()).
  * @return where the guest's ring stands: avail equals used
  */
 struct vring_state vdpa_relay_vq_stop(struct vdpa_relay_vq *vq);

@@ -6,20 +6,23 @@
 
 /**
  * @file
- * The vDPA device class, as consumers see it: bus drivers, and programs that list, bind and watch devices.
+ * The vDPA device class, as consumers see it: bus drivers, and programs that list, bind and watch
+ * devices.
  *
- *   binding   a consumer's place of attachment, made by a bus driver, and the contract with it: features offered,
- *             configuration space, number of queues. It points to one device.
- *   session   one attachment from connect to disconnect. The bus driver writes into it what the consumer wants (a level,
- *             not an edge); the class computes the difference to what runs and makes it so, on its op pool.
+ *   binding   a consumer's place of attachment, made by a bus driver, and the contract with it:
+ *             features offered, configuration space, number of queues. It points to one device.
+ *   session   one attachment from connect to disconnect. The bus driver writes into it what the
+ *             consumer wants (a level, not an edge); the class computes the difference to what runs
+ *             and makes it so, on its op pool.
  *
  *      vdpa_binding_create
- *        { vdpa_session_open -> vdpa_session_set* -> [ vdpa_session_stop -> vdpa_session_set* ]* -> vdpa_session_close }*
+ *        { vdpa_session_open -> vdpa_session_set* -> [ vdpa_session_stop -> vdpa_session_set* ]* ->
+ *        vdpa_session_close }*
  *      vdpa_binding_destroy
  *
- * Threads: any, unless a function says otherwise; calls for one session come from one thread at a time. Only
- * vdpa_session_stop() waits for a device, and only to its deadline. Errors are negative errno; vdpa_error_text() has the
- * sentence for people.
+ * Threads: any, unless a function says otherwise; calls for one session come from one thread at a
+ * time. Only vdpa_session_stop() waits for a device, and only to its deadline. Errors are negative
+ * errno; vdpa_error_text() has the sentence for people.
  */
 
 #include "vdpa_parent.h"
@@ -35,21 +38,28 @@ struct vdpa_session;
 
 /** What the class promises to a consumer of a binding. Does not change while the binding exists. */
 struct vdpa_contract {
-	uint64_t
-		features; /**< offered (ACCESS_PLATFORM and RING_RESET stay between class and device) */
+	/** offered (ACCESS_PLATFORM and RING_RESET stay between class and device) */
+	uint64_t features;
 	uint16_t virtio_id;
 	uint16_t nr_vqs;   /**< the control virtqueue included, whoever serves it */
 	uint16_t nr_pairs; /**< net: queue pairs; block: 0 */
 	uint16_t vq_size_max;
 	uint32_t config_size_bytes;
-	bool can_log; /**< what is written can be logged (VHOST_F_LOG_ALL), by the device or the relay */
+	/** what is written can be logged (VHOST_F_LOG_ALL), by the device or the relay */
+	bool can_log;
 };
 
-/** From the binding's op queue; must not block for long and must not call back into vdpa_session_stop(). */
+/**
+ * From the binding's op queue; must not block for long and must not call back into
+ * vdpa_session_stop().
+ */
 struct vdpa_binding_ops {
 	/** Configuration space changed: interrupt the driver. */
 	void (*config_changed)(struct vdpa_binding *binding, void *arg);
-	/** The session's device, or some of its queues, stopped for an error: DEVICE_NEEDS_RESET (virtio 1.2, 2.1.2). */
+	/**
+	 * The session's device, or some of its queues, stopped for an error: DEVICE_NEEDS_RESET
+	 * (virtio 1.2, 2.1.2).
+	 */
 	void (*needs_reset)(struct vdpa_binding *binding, void *arg, int error);
 };
 
@@ -58,12 +68,16 @@ struct vdpa_wanted_vq {
 	bool ready; /**< all below is known and the driver enabled it */
 	uint16_t size;
 	uint64_t desc_iova, driver_iova, device_iova;
-	/** Position that the consumer set, and a number that changes each time it does. 0: never, begin at the start. */
+	/**
+	 * Position that the consumer set, and a number that changes each time it does. 0: never,
+	 * begin at the start.
+	 */
 	struct vdpa_vq_state base;
 	uint32_t base_seq;
 	/**
-	 * Descriptors of the consumer (-1: none), duplicated by vdpa_session_set() when the number beside changed, so that
-	 * they may be closed after it returns. Kick: never read. Call: eventfd or stream socket; O_NONBLOCK is set on it.
+	 * Descriptors of the consumer (-1: none), duplicated by vdpa_session_set() when the number
+	 * beside changed, so that they may be closed after it returns. Kick: never read. Call:
+	 * eventfd or stream socket; O_NONBLOCK is set on it.
 	 */
 	int kick_fd, call_fd;
 	uint32_t kick_seq, call_seq;
@@ -76,17 +90,18 @@ struct vdpa_wanted {
 	const struct vdpa_wanted_vq *vqs; /**< index is the virtqueue's */
 	uint16_t nr_vqs;
 	/**
-	 * The consumer's memory, and a number that changes with it. With fd >= 0 the class maps the file itself (va is
-	 * ignored, fd duplicated); with -1 it uses va, which must stay mapped until the session is closed or the memory
-	 * replaced and vdpa_session_sync() returned.
+	 * The consumer's memory, and a number that changes with it. With fd >= 0 the class maps the
+	 * file itself (va is ignored, fd duplicated); with -1 it uses va, which must stay mapped
+	 * until the session is closed or the memory replaced and vdpa_session_sync() returned.
 	 */
 	const struct vdpa_range *regions;
 	uint32_t nr_regions;
 	uint32_t regions_seq;
 	/**
-	 * Log what is written to the consumer's memory: one bit for each 4 KiB page from address 0. The promise begins when
-	 * the session is told: once logging engages, everything that was written before is marked too. log_va is a shared
-	 * mapping of the consumer, of which the class makes a view of its own when log_seq changes; NULL: none.
+	 * Log what is written to the consumer's memory: one bit for each 4 KiB page from address 0.
+	 * The promise begins when the session is told: once logging engages, everything that was
+	 * written before is marked too. log_va is a shared mapping of the consumer, of which the
+	 * class makes a view of its own when log_seq changes; NULL: none.
 	 */
 	bool log;
 	void *log_va;
@@ -116,7 +131,8 @@ void vdpa_binding_contract(const struct vdpa_binding *binding, struct vdpa_contr
 void vdpa_binding_config_read(
 	struct vdpa_binding *binding, uint32_t offset, void *data, uint32_t len_bytes);
 /**
- * Queue a write of configuration space. @return 0; -ENOTSUP the device takes none; -EINVAL outside; -ENOMEM.
+ * Queue a write of configuration space. @return 0; -ENOTSUP the device takes none; -EINVAL outside;
+ * -ENOMEM.
  */
 int vdpa_binding_config_write(
 	struct vdpa_binding *binding, uint32_t offset, const void *data, uint32_t len_bytes);
@@ -130,32 +146,40 @@ int vdpa_binding_config_write(
  * Begin an attachment. Never blocks.
  * @param peer
  *	Who it is, for people: "unix:/run/vm7.sock"; copied.
- * @return NULL with vdpa_error_text(): the binding has an open session, or the device is failed or going away.
+ * @return NULL with vdpa_error_text(): the binding has an open session, or the device is
+ *	failed or going away.
  */
 struct vdpa_session *vdpa_session_open(struct vdpa_binding *binding, const char *peer);
 /**
  * State what the consumer wants; everything is copied, one reconcile is queued. Never blocks.
- * @return 0; -EINVAL features not offered, ring number or size out of range, ring outside memory, regions that overlap or
- *	exceed what the device reaches: nothing changed, close the attachment; -ENOMEM, -EMFILE, or what mapping gave;
- *	-ESHUTDOWN after close.
+ * @return 0; -EINVAL features not offered, ring number or size out of range, ring outside
+ *	memory, regions that overlap or exceed what the device reaches: nothing changed, close the
+ *	attachment; -ENOMEM, -EMFILE, or what mapping gave; -ESHUTDOWN after close.
  */
 int vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted);
 /**
- * Stop all queues and wait for it, at most deadline_ms (0: the class's). Afterwards driver_ok is false until the next set.
+ * Stop all queues and wait for it, at most deadline_ms (0: the class's). Afterwards driver_ok is
+ * false until the next set.
  * @param states
- *	Filled with the position of each queue below nr_vqs; of a queue that never ran, what the consumer set.
- * @return 0: the datapath is quiet, states are the truth. -ETIMEDOUT: the device was fenced (nothing is written to the
- *	consumer's memory any more) and states hold used->idx from memory, right for split network rings: answer with them.
- *	-ENODATA: fenced, and there is no index to give: close the attachment.
+ *	Filled with the position of each queue below nr_vqs; of a queue that never ran, what the
+ *	consumer set.
+ * @return 0: the datapath is quiet, states are the truth. -ETIMEDOUT: the device was fenced
+ *	(nothing is written to the consumer's memory any more) and states hold used->idx from
+ *	memory, right for split network rings: answer with them. -ENODATA: fenced, and there is no
+ *	index to give: close the attachment.
  */
 int vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, uint16_t nr_vqs,
 	uint32_t deadline_ms);
 /**
- * Wait until what was set last is running, refused, or replaced. For tests and for memory given by address.
+ * Wait until what was set last is running, refused, or replaced. For tests and for memory given by
+ * address.
  * @return 0; -ETIMEDOUT.
  */
 int vdpa_session_sync(struct vdpa_session *session, uint32_t deadline_ms);
-/** End the attachment: its datapath is stopped, then the session freed, by the op pool. Never blocks; session is gone. */
+/**
+ * End the attachment: its datapath is stopped, then the session freed, by the op pool. Never
+ * blocks; session is gone.
+ */
 void vdpa_session_close(struct vdpa_session *session);
 /** @} */
 
@@ -165,13 +189,18 @@ void vdpa_session_close(struct vdpa_session *session);
  */
 struct vdpa_bus_driver {
 	const char *name; /**< "vhost" */
-	const char *
-		keys; /**< what bind takes, for messages: "path=PATH,client=on|off,mode=OCTAL,group=NAME" */
-	/** A device appeared: make its default binding. Management thread. An error refuses the device. */
+	/** what bind takes, for messages: "path=PATH,client=on|off,mode=OCTAL,group=NAME" */
+	const char *keys;
+	/**
+	 * A device appeared: make its default binding. Management thread. An error refuses the
+	 * device.
+	 */
 	int (*device_added)(struct vdpa_device *dev);
 	/** It is about to go. @return 0; -EBUSY (not with force) while a consumer is attached. */
 	int (*device_removed)(struct vdpa_device *dev, bool force);
-	/** Open a way for consumers to this device. Management thread. vdpa_error_text() on error. */
+	/**
+	 * Open a way for consumers to this device. Management thread. vdpa_error_text() on error.
+	 */
 	int (*bind)(struct vdpa_device *dev, const char *args);
 	/** Close it and wait until its consumer is gone. Management thread. -ENOENT: not bound. */
 	int (*unbind)(struct vdpa_device *dev);
@@ -188,16 +217,18 @@ void vdpa_device_set_bound(struct vdpa_device *dev, const char *text);
 
 /**
  * @name Memory that its owner can take away
- * A front end that shrinks its shared memory (a file without F_SEAL_SHRINK) makes every access beyond the new end a
- * SIGBUS. Guarded mappings get zero pages instead, and their owner hears of it. The class guards its own mappings; a bus
- * driver guards those that a library below it made (librte_vhost reads rings too). An address in no guarded mapping goes
- * to the handler that was installed before; where there was none, it gets one zero page if it lies in a shared file
+ * A front end that shrinks its shared memory (a file without F_SEAL_SHRINK) makes every access
+ * beyond the new end a SIGBUS. Guarded mappings get zero pages instead, and their owner hears of
+ * it. The class guards its own mappings; a bus driver guards those that a library below it made
+ * (librte_vhost reads rings too). An address in no guarded mapping goes to the handler that was
+ * installed before; where there was none, it gets one zero page if it lies in a shared file
  * mapping.
  * @{
  */
 /**
- * Any thread. The handler is installed at the first call. hit runs in signal context, at most once a guard: it may only
- * store to memory and write to an eventfd. @return 0; -ENOSPC too many guards; -EINVAL.
+ * Any thread. The handler is installed at the first call. hit runs in signal context, at most once
+ * a guard: it may only store to memory and write to an eventfd. @return 0; -ENOSPC too many guards;
+ * -EINVAL.
  */
 int vdpa_sigbus_guard(void *va, size_t size_bytes, void (*hit)(void *arg), void *arg);
 /** Before the mapping goes. Nothing happens if it is not guarded. */
@@ -230,7 +261,10 @@ enum vdpa_mode {
 };
 #undef VDPA_MODE_ENUM
 
-/** Switches between direct and relayed: how long the datapath stood still. Bucket i: below 2^i microseconds. */
+/**
+ * Switches between direct and relayed: how long the datapath stood still. Bucket i: below 2^i
+ * microseconds.
+ */
 #define VDPA_PAUSE_BUCKETS 24
 struct vdpa_pauses {
 	uint64_t nr;
@@ -278,16 +312,25 @@ const char *vdpa_relay_name(enum vdpa_relay_policy relay);
 const char *vdpa_mode_name(enum vdpa_mode mode);
 
 struct vdpa_device *vdpa_device_find(const char *name);
-/** Calls fn for each device in order of registration until it returns non-zero; returns that. fn may not unregister. */
+/**
+ * Calls fn for each device in order of registration until it returns non-zero; returns that. fn may
+ * not unregister.
+ */
 int vdpa_device_foreach(int (*fn)(struct vdpa_device *dev, void *arg), void *arg);
 void vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *status);
-/** @return number of counters filled (names: dev->ops->vq_stat_names), or -ENOTSUP, -EINVAL no such queue. */
+/**
+ * @return number of counters filled (names: dev->ops->vq_stat_names), or -ENOTSUP, -EINVAL no such
+ * queue.
+ */
 int
 vdpa_device_vq_stats(struct vdpa_device *dev, uint16_t index, uint64_t values[VDPA_VQ_STATS_MAX]);
 struct vdpa_mgmtdev *vdpa_mgmtdev_find(const char *name);
 int vdpa_mgmtdev_foreach(int (*fn)(struct vdpa_mgmtdev *mgmtdev, void *arg), void *arg);
 
-/** Name of a virtio feature bit ("VIRTIO_F_VERSION_1" without the prefix: "VERSION_1"), or NULL if unknown. */
+/**
+ * Name of a virtio feature bit ("VIRTIO_F_VERSION_1" without the prefix: "VERSION_1"), or NULL if
+ * unknown.
+ */
 const char *vdpa_feature_name(uint16_t virtio_id, unsigned int bit);
 /** "net", "block", or NULL. */
 const char *vdpa_type_name(uint16_t virtio_id);
@@ -300,7 +343,8 @@ enum vdpa_worker_idle {
 	VDPA_WORKER_SLEEP
 };
 /**
- * One worker for each CPU of cpulist ("2-3,8"; NULL: one, on the main lcore's CPU set). Before the first device starts.
+ * One worker for each CPU of cpulist ("2-3,8"; NULL: one, on the main lcore's CPU set). Before the
+ * first device starts.
  * @return 0; -EINVAL with vdpa_error_text(); -EBUSY workers run already.
  */
 int vdpa_workers_configure(const char *cpulist, enum vdpa_worker_idle idle);
@@ -316,16 +360,17 @@ enum vdpa_event_type {
 	VDPA_EVENT_DEVICE_FAILED,
 };
 /**
- * Hear of events, one listener. Called on threads of the op pool and on the caller's of open and close, locks held: only
- * note or log. text is one sentence that names the device.
+ * Hear of events, one listener. Called on threads of the op pool and on the caller's of open and
+ * close, locks held: only note or log. text is one sentence that names the device.
  */
 void vdpa_event_listen(
 	void (*fn)(enum vdpa_event_type type, const char *device, const char *text, void *arg),
 	void *arg);
 
 /**
- * Stop the datapaths of all devices in parallel and wait at most deadline_ms (0: the stop deadline + 1 s); what hangs is
- * fenced and reported to hung (may be NULL). Nothing starts afterwards. For the end of a program, before its sockets close.
+ * Stop the datapaths of all devices in parallel and wait at most deadline_ms (0: the stop deadline
+ * + 1 s); what hangs is fenced and reported to hung (may be NULL). Nothing starts afterwards. For
+ * the end of a program, before its sockets close.
  * @return number of devices that hang.
  */
 int vdpa_stop_all(uint32_t deadline_ms, void (*hung)(const char *device, void *arg), void *arg);

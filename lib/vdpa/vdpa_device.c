@@ -19,7 +19,9 @@
 
 #define BIT(feature) (UINT64_C(1) << (feature))
 #define F_RING_RESET 40
-/* What stays between class and device: the consumer's transport has no way to carry or to mean it. */
+/*
+ * What stays between class and device: the consumer's transport has no way to carry or to mean it.
+ */
 #define DEVICE_ONLY_FEATURES (BIT(VIRTIO_F_ACCESS_PLATFORM) | BIT(F_RING_RESET))
 #define CVQ_ONLY_FEATURES                                                                      \
 	(BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) | BIT(VIRTIO_NET_F_CTRL_VLAN) | \
@@ -118,8 +120,8 @@ check_caps(const struct vdpa_device *dev, const struct vdpa_device_ops *ops, uin
 	bool host_va = (caps & VDPA_CAP_HOST_VA) != 0;
 
 	if (host_va + (ops->map != NULL) + (ops->set_map != NULL) != 1)
-		return refuse(dev,
-			"exactly one of HOST_VA, map with unmap, and set_map says how it reaches memory");
+		return refuse(
+			dev, "exactly one of HOST_VA, map with unmap, and set_map must be there");
 	if (ops->update_memory != NULL && !host_va)
 		return refuse(dev, "update_memory is for HOST_VA");
 	if (ops->kick == NULL && !host_va)
@@ -577,8 +579,8 @@ vdpa_dirty(struct vdpa_device *dev, const struct vring_range *written, uint32_t 
 	if (dirty == NULL)
 		return;
 	/*
-	 * What was written has to be there before its bit is looked at: a bit found set may be taken away this moment, and
-	 * the page be read by who took it.
+	 * What was written has to be there before its bit is looked at: a bit found set may be
+	 * taken away this moment, and the page be read by who took it.
 	 */
 	atomic_thread_fence(memory_order_seq_cst);
 	for (uint32_t i = 0; i < nr; i++)

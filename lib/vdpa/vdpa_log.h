@@ -8,10 +8,11 @@
  * @file
  * Which pages of a consumer's memory were written.
  *
- *   vdpa_log     our own view of the consumer's log: one bit for each 4 KiB page from address 0 on (vhost-user,
- *                "Migration"). The consumer's library may unmap its own at any time.
- *   vdpa_dirty   the class's bitmap over the addresses of a domain, which datapath workers mark. Its bits go into the log
- *                every 50 ms and at each stop, so that a log which is replaced never reaches a worker.
+ *   vdpa_log     our own view of the consumer's log: one bit for each 4 KiB page from address 0 on
+ *                (vhost-user, "Migration"). The consumer's library may unmap its own at any time.
+ *   vdpa_dirty   the class's bitmap over the addresses of a domain, which datapath workers mark.
+ *                Its bits go into the log every 50 ms and at each stop, so that a log which is
+ *                replaced never reaches a worker.
  */
 
 #include <stdatomic.h>

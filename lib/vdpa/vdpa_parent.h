@@ -8,8 +8,8 @@
  * @file
  * The vDPA device class, as a parent driver sees it.
  *
- * A parent driver (the kernel's vDPA calls it so too) knows one kind of card, or one program that behaves like a card,
- * and nothing of who uses it:
+ * A parent driver (the kernel's vDPA calls it so too) knows one kind of card, or one program that
+ * behaves like a card, and nothing of who uses it:
  *
  *      consumer (VM, ethdev, kernel)          bus driver          drivers/vdpa_bus/NAME
  *   ---------------------------------  wanted state | status  --------------------------
@@ -17,24 +17,28 @@
  *   ---------------------------------    vdpa_device_ops      --------------------------
  *      start, stop, config, map               parent              drivers/vdpa/NAME
  *
- * The class keeps every setting and hands the parent whole transactions. It checks arguments, state and capabilities
- * before any op runs, so that a parent holds no checks of its own. A complete life:
+ * The class keeps every setting and hands the parent whole transactions. It checks arguments, state
+ * and capabilities before any op runs, so that a parent holds no checks of its own. A complete
+ * life:
  *
  *      vdpa_device_register -> get_info
- *        [ map... ] -> start -> { vq_start, vq_stop, cvq, config_write, update_memory }* -> stop -> [ unmap... ]
- *        (any number of times; reset in between where the parent reported a failure)
+ *        [ map... ] -> start -> { vq_start, vq_stop, cvq, config_write, update_memory }* -> stop ->
+ *        [ unmap... ] (any number of times; reset in between where the parent reported a failure)
  *      vdpa_device_unregister
  *
- * Threads: ops of one device never overlap; they run on a thread of the class's op pool and may block up to their
- * deadline (200 ms for stop, 1 s for cvq, 10 s for reset, 2 s for the others). Exceptions, each said at the op: kick,
- * vq_stats and fence. An op past its deadline fails the device: it is fenced (or, without the op fence, abandoned)
- * and shown as failed. If the op returns after all, reset is called once, and the device can then be removed. The functions of this header that a parent calls say which thread may.
+ * Threads: ops of one device never overlap; they run on a thread of the class's op pool and may
+ * block up to their deadline (200 ms for stop, 1 s for cvq, 10 s for reset, 2 s for the others).
+ * Exceptions, each said at the op: kick, vq_stats and fence. An op past its deadline fails the
+ * device: it is fenced (or, without the op fence, abandoned) and shown as failed. If the op returns
+ * after all, reset is called once, and the device can then be removed. The functions of this header
+ * that a parent calls say which thread may.
  *
- * Errors: every function returns 0 or a negative errno. No op may fail unheard: the class logs the failure, shows it
- * with the device (see vdpa_device_status) and tells the consumer (DEVICE_NEEDS_RESET).
+ * Errors: every function returns 0 or a negative errno. No op may fail unheard: the class logs the
+ * failure, shows it with the device (see vdpa_device_status) and tells the consumer
+ * (DEVICE_NEEDS_RESET).
  *
- * Virtqueues are numbered as the virtio device numbers them (net: 2n receives, 2n + 1 transmits, the control virtqueue
- * last); addresses are IOVAs: the addresses that the consumer's rings name.
+ * Virtqueues are numbered as the virtio device numbers them (net: 2n receives, 2n + 1 transmits,
+ * the control virtqueue last); addresses are IOVAs: the addresses that the consumer's rings name.
  */
 
 #include <stdbool.h>
@@ -76,8 +80,8 @@ enum vdpa_cap {
 #undef VDPA_CAP_ENUM
 
 /**
- * Position of a virtqueue. Split: free-running indices. Packed: bits 0 to 14 the offset, bit 15 the wrap counter
- * (virtio 1.2, 2.8.1), a fresh ring being 0x8000.
+ * Position of a virtqueue. Split: free-running indices. Packed: bits 0 to 14 the offset, bit 15 the
+ * wrap counter (virtio 1.2, 2.8.1), a fresh ring being 0x8000.
  */
 struct vdpa_vq_state {
 	uint16_t avail; /**< next entry that the device takes from the driver */
@@ -93,32 +97,36 @@ struct vdpa_vq_config {
 	uint64_t device_iova;       /**< device area: used ring, or device event suppression */
 	struct vdpa_vq_state state; /**< where to start */
 	/**
-	 * Written (8 bytes) to interrupt the driver; always valid. The class's: the number stays the same while the queue
-	 * runs, what is behind it may change. Software calls vdpa_vq_signal() instead.
+	 * Written (8 bytes) to interrupt the driver; always valid. The class's: the number stays
+	 * the same while the queue runs, what is behind it may change. Software calls
+	 * vdpa_vq_signal() instead.
 	 */
 	int call_fd;
 	/**
-	 * Becomes readable when the driver kicks; -1: the driver never kicks, poll. The class's, valid until stop or vq_stop
-	 * returns. It must not be read: wait for it edge-triggered (a hostile front end could drain it and block the reader).
+	 * Becomes readable when the driver kicks; -1: the driver never kicks, poll. The class's,
+	 * valid until stop or vq_stop returns. It must not be read: wait for it edge-triggered (a
+	 * hostile front end could drain it and block the reader).
 	 */
 	int kick_fd;
 };
 
 /** All that a start commits. Valid during the op; the domain until stop returns. */
 struct vdpa_start {
-	uint64_t
-		features; /**< agreed with the device (ACCESS_PLATFORM included), not what the guest saw */
+	/** agreed with the device (ACCESS_PLATFORM included), not what the guest saw */
+	uint64_t features;
 	struct vdpa_domain *domain; /**< the consumer's memory */
 	const struct vdpa_vq_config *vqs;
 	uint16_t nr_vqs;          /**< entries of vqs; indices need not be contiguous */
 	uint16_t nr_active_pairs; /**< net: pairs that carry traffic (virtio 1.2, 5.1.6.5.6) */
 };
 
-/** When a device is relayed by shadow virtqueues of the framework. X-macro: enumerator, text. */
-#define VDPA_RELAYS(X)                                                                                          \
-	X(VDPA_RELAY_AUTO,                                                                                      \
-		"auto") /* while a log is wanted that the device cannot write, or no start index is possible */ \
-	X(VDPA_RELAY_ALWAYS, "always")                                                                          \
+/**
+ * When a device is relayed by shadow virtqueues of the framework. X-macro: enumerator, text.
+ * Auto: while a log is wanted that the device cannot write, or no start index is possible.
+ */
+#define VDPA_RELAYS(X) \
+	X(VDPA_RELAY_AUTO, "auto") \
+	X(VDPA_RELAY_ALWAYS, "always") \
 	X(VDPA_RELAY_OFF, "off") /* never: what needs it is refused */
 #define VDPA_RELAY_ENUM(name, text) name,
 enum vdpa_relay_policy {
@@ -126,15 +134,17 @@ enum vdpa_relay_policy {
 };
 #undef VDPA_RELAY_ENUM
 
-/** What a device is. Filled once by get_info; numbers do not change while the device is registered. */
+/**
+ * What a device is. Filled once by get_info; numbers do not change while the device is registered.
+ */
 struct vdpa_info {
 	uint16_t virtio_id; /**< VIRTIO_ID_NET or VIRTIO_ID_BLOCK */
-	uint16_t
-		nr_vqs_max; /**< queues that the device itself serves (its own control virtqueue included) */
+	/** queues that the device itself serves (its own control virtqueue included) */
+	uint16_t nr_vqs_max;
 	uint16_t vq_size_min, vq_size_max; /**< entries */
 	uint32_t vendor_id;                /**< PCI vendor id of the card, 0 for software */
-	uint32_t
-		vq_align_bytes; /**< alignment of ring areas that the device needs beyond virtio's; 0: none */
+	/** alignment of ring areas that the device needs beyond virtio's; 0: none */
+	uint32_t vq_align_bytes;
 	uint32_t
 		config_size_bytes; /**< bytes of device-specific configuration space, at most 256 */
 	uint32_t op_deadline_ms;   /**< longest time an op may take; 0: the class's defaults */
@@ -156,42 +166,49 @@ struct vdpa_range {
 };
 
 /**
- * The ops of a parent. Const, shared by all its devices. The table is checked at registration:
+ * The ops of a parent. Const, shared by all its devices. The table is checked at registration.
+ * What it means when an op is missing:
  *
- * | op               | when missing                                                                    |
- * | ---------------- | ------------------------------------------------------------------------------- |
- * | get_info, start, stop, reset | -EINVAL at registration                                               |
- * | fence            | a device past a deadline is abandoned, its memory stays pinned                      |
- * | vq_start, vq_stop | both or none; needs VDPA_CAP_LATE_VQ. Without: changed queues restart the device    |
- * | vq_set_call      | the class replaces the file behind call_fd                                          |
- * | kick             | the device watches kick_fd itself (VDPA_CAP_HOST_VA); else required, the class watches |
- * | vq_stats         | no statistics                                                                       |
- * | set_active_queues | all queues that run are active; MQ with CTRL_VQ is not offered by the class         |
- * | cvq              | CTRL_VQ offered only with set_active_queues or VDPA_CAP_CTRL_VQ                     |
- * | config_read      | config_size_bytes must be 0                                                         |
- * | config_write     | writes by the consumer are refused (-ENOTSUP)                                       |
- * | map, unmap       | both or none; excludes set_map and VDPA_CAP_HOST_VA, exactly one of the three        |
- * | update_memory    | HOST_VA only: the class stops and starts the device around a change of memory       |
- * | dirty_start, dirty_stop | go with VDPA_CAP_DIRTY; without: the device is relayed while a log is wanted       |
+ * - get_info, start, stop, reset: -EINVAL at registration
+ * - fence: a device past a deadline is abandoned, its memory stays pinned
+ * - vq_start, vq_stop: both or none; needs VDPA_CAP_LATE_VQ. Without: changed queues restart the
+ *   device
+ * - vq_set_call: the class replaces the file behind call_fd
+ * - kick: the device watches kick_fd itself (VDPA_CAP_HOST_VA); else required, the class watches
+ * - vq_stats: no statistics
+ * - set_active_queues: all queues that run are active; MQ with CTRL_VQ is not offered by the class
+ * - cvq: CTRL_VQ offered only with set_active_queues or VDPA_CAP_CTRL_VQ
+ * - config_read: config_size_bytes must be 0
+ * - config_write: writes by the consumer are refused (-ENOTSUP)
+ * - map, unmap: both or none; excludes set_map and VDPA_CAP_HOST_VA, exactly one of the three
+ * - update_memory: HOST_VA only: the class stops and starts the device around a change of memory
+ * - dirty_start, dirty_stop: go with VDPA_CAP_DIRTY; without: the device is relayed while a log is
+ *   wanted
  */
 struct vdpa_device_ops {
 	/** Describe the device. Called once, on the thread that registers. */
 	int (*get_info)(struct vdpa_device *dev, struct vdpa_info *info);
 	/**
-	 * Commit features, memory and queues and begin. All or nothing: after an error nothing runs and no memory is
-	 * touched. Every queue may have work waiting: look at it without being kicked.
+	 * Commit features, memory and queues and begin. All or nothing: after an error nothing runs
+	 * and no memory is touched. Every queue may have work waiting: look at it without being
+	 * kicked.
 	 */
 	int (*start)(struct vdpa_device *dev, const struct vdpa_start *start);
 	/**
-	 * End all queues. Quiescent when it returns, whatever it returns: no memory is touched and no descriptor used
-	 * afterwards. Fills states[i] of the queue that has index i, for i below nr_vqs, where VDPA_CAP_GET_STATE is set.
+	 * End all queues. Quiescent when it returns, whatever it returns: no memory is touched and
+	 * no descriptor used afterwards. Fills states[i] of the queue that has index i, for i below
+	 * nr_vqs, where VDPA_CAP_GET_STATE is set.
 	 */
 	int (*stop)(struct vdpa_device *dev, struct vdpa_vq_state *states, uint16_t nr_vqs);
-	/** To the state after registration; called after a failed start or stop, and before unregistering a failed device. */
+	/**
+	 * To the state after registration; called after a failed start or stop, and before
+	 * unregistering a failed device.
+	 */
 	int (*reset)(struct vdpa_device *dev);
 	/**
-	 * No memory access soon after it (software: at the next quiescent point; the class has replaced the memory by then).
-	 * Called on any thread, possibly while another op hangs; must not block or wait.
+	 * No memory access soon after it (software: at the next quiescent point; the class has
+	 * replaced the memory by then). Called on any thread, possibly while another op hangs; must
+	 * not block or wait.
 	 */
 	int (*fence)(struct vdpa_device *dev);
 
@@ -199,35 +216,49 @@ struct vdpa_device_ops {
 	int (*vq_start)(struct vdpa_device *dev, const struct vdpa_vq_config *vq);
 	/** Stop one queue; rules as for stop. */
 	int (*vq_stop)(struct vdpa_device *dev, uint16_t index, struct vdpa_vq_state *state);
-	/** Interrupt by call_fd from now on; the former one is closed after it returns. For interrupts routed by the kernel. */
+	/**
+	 * Interrupt by call_fd from now on; the former one is closed after it returns. For
+	 * interrupts routed by the kernel.
+	 */
 	int (*vq_set_call)(struct vdpa_device *dev, uint16_t index, int call_fd);
 	/**
-	 * Ring the doorbell of a running queue. Any thread, must not block; rung once by the class after each start, so that
-	 * a kick which came earlier is not lost.
+	 * Ring the doorbell of a running queue. Any thread, must not block; rung once by the class
+	 * after each start, so that a kick which came earlier is not lost.
 	 */
 	void (*kick)(struct vdpa_device *dev, uint16_t index);
-	/** Fill one value for each name in vq_stat_names. Any thread, must not block. Monotonic until unregistered. */
+	/**
+	 * Fill one value for each name in vq_stat_names. Any thread, must not block. Monotonic
+	 * until unregistered.
+	 */
 	int (*vq_stats)(struct vdpa_device *dev, uint16_t index, uint64_t *values);
 	const char *const *
-		vq_stat_names; /**< NULL-terminated, at most VDPA_VQ_STATS_MAX; NULL with vq_stats NULL */
+		/** NULL-terminated, at most VDPA_VQ_STATS_MAX; NULL with vq_stats NULL */
+		vq_stat_names;
 
 	/** net: from now on pairs 0 to nr_pairs - 1 carry traffic. Only while running. */
 	int (*set_active_queues)(struct vdpa_device *dev, uint16_t nr_pairs);
 	/**
-	 * net: a control command (virtio 1.2, 5.1.6.5) other than VQ_PAIRS_SET and ANNOUNCE_ACK, its length and contents
-	 * already checked. -ENOTSUP and any other error is answered with VIRTIO_NET_ERR. Also called after start to restore
-	 * what the driver had set, in the order of the classes.
+	 * net: a control command (virtio 1.2, 5.1.6.5) other than VQ_PAIRS_SET and ANNOUNCE_ACK,
+	 * its length and contents already checked. -ENOTSUP and any other error is answered with
+	 * VIRTIO_NET_ERR. Also called after start to restore what the driver had set, in the order
+	 * of the classes.
 	 */
 	int (*cvq)(struct vdpa_device *dev, uint8_t cls, uint8_t cmd, const void *data,
 		size_t len_bytes);
-	/** Copy device-specific configuration space, little-endian; the range lies within config_size_bytes. */
+	/**
+	 * Copy device-specific configuration space, little-endian; the range lies within
+	 * config_size_bytes.
+	 */
 	int (*config_read)(
 		struct vdpa_device *dev, uint32_t offset, void *data, uint32_t len_bytes);
 	/** The consumer writes configuration space; the range lies within config_size_bytes. */
 	int (*config_write)(
 		struct vdpa_device *dev, uint32_t offset, const void *data, uint32_t len_bytes);
 
-	/** Make a range reachable. Legal at any time between register and unregister, also while running. */
+	/**
+	 * Make a range reachable. Legal at any time between register and unregister, also while
+	 * running.
+	 */
 	int (*map)(struct vdpa_device *dev, const struct vdpa_range *range);
 	/** Undo exactly one map. No access to it after it returns. */
 	int (*unmap)(struct vdpa_device *dev, uint64_t iova, uint64_t size_bytes);
@@ -235,15 +266,16 @@ struct vdpa_device_ops {
 	int (*set_map)(
 		struct vdpa_device *dev, const struct vdpa_range *ranges, uint32_t nr_ranges);
 	/**
-	 * VDPA_CAP_HOST_VA: the memory of a running device changed; use vdpa_domain_mem() of this domain from now on.
-	 * Nothing of the former domain is used after it returns. After an error the class stops the device.
+	 * VDPA_CAP_HOST_VA: the memory of a running device changed; use vdpa_domain_mem() of this
+	 * domain from now on. Nothing of the former domain is used after it returns. After an error
+	 * the class stops the device.
 	 */
 	int (*update_memory)(struct vdpa_device *dev, struct vdpa_domain *domain);
 
 	/**
-	 * Report everything that is written to the consumer's memory from now on by vdpa_dirty(), buffers and rings. Legal
-	 * while running and while stopped; what was written before it returns need not be reported. Ended by dirty_stop and
-	 * by reset, not by stop.
+	 * Report everything that is written to the consumer's memory from now on by vdpa_dirty(),
+	 * buffers and rings. Legal while running and while stopped; what was written before it
+	 * returns need not be reported. Ended by dirty_stop and by reset, not by stop.
 	 */
 	int (*dirty_start)(struct vdpa_device *dev);
 	int (*dirty_stop)(struct vdpa_device *dev);
@@ -255,7 +287,10 @@ struct vdpa_device_ops {
 
 struct vdpa_device_priv;
 
-/** A device: the first member of the parent's own structure, which the parent owns until unregister returned 0. */
+/**
+ * A device: the first member of the parent's own structure, which the parent owns until unregister
+ * returned 0.
+ */
 struct vdpa_device {
 	const char *name; /**< unique; valid while registered */
 	const struct vdpa_device_ops *ops;
@@ -264,9 +299,11 @@ struct vdpa_device {
 };
 
 /**
- * Make a device known: get_info is called, the table is checked, bus drivers are told. Management thread.
- * @return 0; -EINVAL the ops, capabilities or info contradict each other (vdpa_error_text() says what); -EEXIST the
- *	name is taken; -ENAMETOOLONG; -ENOMEM; what get_info returned. After an error the device is not known.
+ * Make a device known: get_info is called, the table is checked, bus drivers are told. Management
+ * thread.
+ * @return 0; -EINVAL the ops, capabilities or info contradict each other (vdpa_error_text()
+ *	says what); -EEXIST the name is taken; -ENAMETOOLONG; -ENOMEM; what get_info returned. After
+ *	an error the device is not known.
  */
 int vdpa_device_register(struct vdpa_device *dev);
 
@@ -274,30 +311,40 @@ int vdpa_device_register(struct vdpa_device *dev);
  * Undo vdpa_device_register(). Management thread; waits for ops that run.
  * @param force
  *	Stop (or fence) and disconnect a consumer instead of refusing.
- * @return 0: the parent may free it; -EBUSY: a consumer is attached (not with force), or an op hangs and holds the
- *	device for ever (vdpa_error_text() names it): keep the memory.
+ * @return 0: the parent may free it; -EBUSY: a consumer is attached (not with force), or an op
+ *	hangs and holds the device for ever (vdpa_error_text() names it): keep the memory.
  */
 int vdpa_device_unregister(struct vdpa_device *dev, bool force);
 
 /**
  * @name Reports of a parent
- * Any thread, datapath workers included; they only queue, and are heard after vdpa_device_register() until unregister.
+ * Any thread, datapath workers included; they only queue, and are heard after
+ * vdpa_device_register() until unregister.
  * @{
  */
 /** Configuration space changed: the class reads it anew and interrupts the driver. */
 void vdpa_config_changed(struct vdpa_device *dev);
-/** The device is broken (error: negative errno, why: static text): it is stopped, shown as failed, NEEDS_RESET. */
+/**
+ * The device is broken (error: negative errno, why: static text): it is stopped, shown as failed,
+ * NEEDS_RESET.
+ */
 void vdpa_device_failed(struct vdpa_device *dev, int error, const char *why);
-/** One queue is broken, e.g. by what the driver put there: it is stopped, the others go on, NEEDS_RESET is shown. */
+/**
+ * One queue is broken, e.g. by what the driver put there: it is stopped, the others go on,
+ * NEEDS_RESET is shown.
+ */
 void vdpa_vq_failed(struct vdpa_device *dev, uint16_t index, int error, const char *why);
 /** @} */
 
-/** Interrupt the driver of a running queue (the decision by event index or flags is the caller's). Worker thread. */
+/**
+ * Interrupt the driver of a running queue (the decision by event index or flags is the caller's).
+ * Worker thread.
+ */
 void vdpa_vq_signal(struct vdpa_device *dev, uint16_t index);
 
 /**
- * Report what was written to the consumer's memory, once a burst, after the writes and before they are published or
- * stop returns. Any thread; nothing is done while nobody asks.
+ * Report what was written to the consumer's memory, once a burst, after the writes and before they
+ * are published or stop returns. Any thread; nothing is done while nobody asks.
  */
 void vdpa_dirty(struct vdpa_device *dev, const struct vring_range *written, uint32_t nr);
 
@@ -305,14 +352,18 @@ void vdpa_dirty(struct vdpa_device *dev, const struct vring_range *written, uint
  * @name Memory
  * @{
  */
-/** The table of a domain, sorted by IOVA, for lib/vring. Immutable; valid until stop or update_memory returns. */
+/**
+ * The table of a domain, sorted by IOVA, for lib/vring. Immutable; valid until stop or
+ * update_memory returns.
+ */
 const struct vring_mem *vdpa_domain_mem(const struct vdpa_domain *domain);
 /** @} */
 
 /**
  * @name Software datapaths
- * A path is the unit of work of a datapath worker (a pinned thread of the framework). Every virtqueue belongs to one
- * path, a path to one worker. A path's tables change only by vdpa_path_run(), on its worker, between two bursts.
+ * A path is the unit of work of a datapath worker (a pinned thread of the framework). Every
+ * virtqueue belongs to one path, a path to one worker. A path's tables change only by
+ * vdpa_path_run(), on its worker, between two bursts.
  * @{
  */
 struct vdpa_worker;
@@ -322,14 +373,15 @@ struct vdpa_path {
 	/** Do one burst. Never blocks. @return entries completed; 0: nothing to do now */
 	unsigned int (*poll)(struct vdpa_path *path);
 	/**
-	 * Ask the drivers for kicks. @return true: work came in between, keep polling. The next poll ends
-	 * the asking. Not called where workers poll only (vdpa_workers_configure).
+	 * Ask the drivers for kicks. @return true: work came in between, keep polling. The next
+	 * poll ends the asking. Not called where workers poll only (vdpa_workers_configure).
 	 */
 	bool (*arm)(struct vdpa_path *path);
 	/**
 	 * Descriptors that wake the path once armed, -1: none; watched edge-triggered, never read.
-	 * Change or close them only within vdpa_path_run(), or after vdpa_path_del(). A path without any
-	 * (or with one that cannot be watched: a plain file) is polled once a millisecond when idle.
+	 * Change or close them only within vdpa_path_run(), or after vdpa_path_del(). A path
+	 * without any (or with one that cannot be watched: a plain file) is polled once a
+	 * millisecond when idle.
 	 */
 	int wake_fds[2];
 
@@ -342,32 +394,36 @@ struct vdpa_path {
 };
 
 /**
- * Give a path to a worker (the least loaded; numa_node -1: any). Op or management thread. wake_fds are watched from here.
+ * Give a path to a worker (the least loaded; numa_node -1: any). Op or management thread. wake_fds
+ * are watched from here.
  * @return 0; -ENOMEM, or what starting the first worker gave.
  */
 int vdpa_path_add(struct vdpa_path *path, int numa_node);
 /**
- * Take it back. @return 0: the worker has let go; -ETIMEDOUT: it has not within a second (it hangs in a poll): leave the
- * memory alone. A path that was never added: 0.
+ * Take it back. @return 0: the worker has let go; -ETIMEDOUT: it has not within a second (it hangs
+ * in a poll): leave the memory alone. A path that was never added: 0.
  */
 int vdpa_path_del(struct vdpa_path *path);
 /**
- * Run fn(arg) once on the owning worker between two bursts and wait for it. Any thread but a worker.
- * Afterwards the path is polled and its wake_fds are watched anew.
- * @return 0; -ETIMEDOUT after a second: it was withdrawn and does not run, or it hangs; -EINVAL not added;
- *	-EDEADLK called on a worker.
+ * Run fn(arg) once on the owning worker between two bursts and wait for it. Any thread but a
+ * worker. Afterwards the path is polled and its wake_fds are watched anew.
+ * @return 0; -ETIMEDOUT after a second: it was withdrawn and does not run, or it hangs;
+ *	-EINVAL not added; -EDEADLK called on a worker.
  */
 int vdpa_path_run(struct vdpa_path *path, void (*fn)(void *arg), void *arg);
 /** @} */
 
 /**
  * @name Management devices
- * A management device (the kernel's vdpa_mgmt_dev) makes and removes devices. Static, registered by a constructor.
+ * A management device (the kernel's vdpa_mgmt_dev) makes and removes devices. Static, registered by
+ * a constructor.
  * @{
  */
 struct vdpa_mgmtdev {
 	const char *name; /**< "sw_net" */
-	/** All keys it takes, for messages and help: "backend=loopback|null|peer,peer=NAME,mac=..." */
+	/**
+	 * All keys it takes, for messages and help: "backend=loopback|null|peer,peer=NAME,mac=..."
+	 */
 	const char *keys;
 	uint64_t features; /**< features that its devices can offer */
 	uint16_t virtio_id;
@@ -376,7 +432,8 @@ struct vdpa_mgmtdev {
 	 * Make a device and register it. Management thread.
 	 * @param args
 	 *	"key=value,key=value" as in DPDK's devargs; "" for all defaults.
-	 * @return 0; -EINVAL with vdpa_error_text() naming key, value and what is allowed; -EEXIST; -ENOMEM. Half made: nothing.
+	 * @return 0; -EINVAL with vdpa_error_text() naming key, value and what is allowed;
+	 *	-EEXIST; -ENOMEM. Half made: nothing.
 	 */
 	int (*dev_add)(const struct vdpa_mgmtdev *mgmtdev, const char *name, const char *args);
 	/** Unregister and free. Management thread. @return what vdpa_device_unregister() said. */
@@ -390,7 +447,8 @@ void vdpa_mgmtdev_register(struct vdpa_mgmtdev *mgmtdev);
 
 /**
  * @name Parsing of key=value arguments
- * Each returns 0 or -EINVAL, and on error sets vdpa_error_text() to a sentence that names key, value and what is allowed.
+ * Each returns 0 or -EINVAL, and on error sets vdpa_error_text() to a sentence that names key,
+ * value and what is allowed.
  * @{
  */
 int vdpa_arg_uint(const char *key, const char *value, uint64_t min, uint64_t max, uint64_t *out);
@@ -402,8 +460,8 @@ int vdpa_arg_mac(const char *key, const char *value, uint8_t mac[6]); /**< unica
 int
 vdpa_arg_choice(const char *key, const char *value, const char *const *choices, unsigned int *out);
 /**
- * Split "k=v,k=v" (a NULL or empty string has none) and call fn for each pair. Unknown keys (not in the NULL-terminated
- * list keys) and keys given twice are errors; fn's error ends it.
+ * Split "k=v,k=v" (a NULL or empty string has none) and call fn for each pair. Unknown keys (not in
+ * the NULL-terminated list keys) and keys given twice are errors; fn's error ends it.
  */
 int vdpa_args_parse(const char *args, const char *const *keys,
 	int (*fn)(const char *key, const char *value, void *arg), void *arg);

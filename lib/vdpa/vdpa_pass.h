@@ -6,7 +6,8 @@
 
 /**
  * @file
- * What the files of the pass (vdpa_reconcile.c) share. All of it runs on the op thread of the binding, lock not held.
+ * What the files of the pass (vdpa_reconcile.c) share. All of it runs on the op thread of the
+ * binding, lock not held.
  */
 
 #include <linux/virtio_config.h>
@@ -58,13 +59,19 @@ vdpa_pass_packed(uint64_t features)
 void vdpa_pass_choose_mode(struct vdpa_binding *binding, struct vdpa_plan *plan);
 /* Nothing runs: is a device that takes no start index asked for one? */
 void vdpa_pass_choose_start_mode(struct vdpa_binding *binding, struct vdpa_plan *plan);
-/* Make what is logged as wanted: before a start, or while it runs. 0, or a negative errno of the device. */
+/*
+ * Make what is logged as wanted: before a start, or while it runs. 0, or a negative errno of the
+ * device.
+ */
 int vdpa_pass_log_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan);
 /* All has stopped: the promise of the log is kept for what ran. */
 void vdpa_pass_log_stopped(struct vdpa_binding *binding, const struct vdpa_plan *plan);
 void vdpa_pass_log_sync(struct vdpa_binding *binding);
 void vdpa_pass_log_off(struct vdpa_binding *binding);
-/* The domain of the device: the consumer's, with shadow rings once they are needed. 0, or a negative errno. */
+/*
+ * The domain of the device: the consumer's, with shadow rings once they are needed. 0, or a
+ * negative errno.
+ */
 int vdpa_pass_choose_domain(struct vdpa_binding *binding, struct vdpa_plan *plan);
 void vdpa_pass_relay_drop(struct vdpa_binding *binding);
 
@@ -72,7 +79,10 @@ void vdpa_pass_relay_drop(struct vdpa_binding *binding);
 void vdpa_pass_take_domain(struct vdpa_binding *binding, struct vdpa_domain *domain);
 /* To the state after registration; what the device had mapped is gone, unless it keeps that. */
 int vdpa_pass_device_reset(struct vdpa_binding *binding);
-/* Make the device reach another memory. A HOST_VA device is told by start, or by update_memory while it runs. */
+/*
+ * Make the device reach another memory. A HOST_VA device is told by start, or by update_memory
+ * while it runs.
+ */
 int vdpa_pass_set_domain(struct vdpa_binding *binding, struct vdpa_domain *domain);
 /* Where a split ring stands whose buffers are used in order. */
 int vdpa_pass_used_index(
@@ -87,7 +97,10 @@ void vdpa_pass_cvq_kicked(void *arg);
 void vdpa_pass_cvq_stop(struct vdpa_binding *binding, uint16_t index);
 /* The device runs the queue now: relay it, or hear its doorbell. -ETIMEDOUT: a worker hangs. */
 int vdpa_pass_vq_runs(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index);
-/* The device has stopped it, here (NULL: it did not say): what the relay holds is handed back, the position kept. */
+/*
+ * The device has stopped it, here (NULL: it did not say): what the relay holds is handed back, the
+ * position kept.
+ */
 int
 vdpa_pass_vq_ends(struct vdpa_binding *binding, uint16_t index, const struct vdpa_vq_state *state);
 /* Interrupt the consumer. */
@@ -112,7 +125,10 @@ int vdpa_pass_adjust_queues(struct vdpa_binding *binding, const struct vdpa_plan
 
 /* ---- vdpa_pass_device.c ---- */
 bool vdpa_pass_is_hung(struct vdpa_device_priv *priv);
-/* A parent that says -ETIMEDOUT itself has no more power over its device than one that does not return. */
+/*
+ * A parent that says -ETIMEDOUT itself has no more power over its device than one that does not
+ * return.
+ */
 int vdpa_pass_op_result(struct vdpa_device_priv *priv, struct vdpa_op *op, int rc);
 void vdpa_pass_needs_reset(struct vdpa_binding *binding, int error);
 /* Stop all; afterwards nothing runs, or the device hangs. */
@@ -124,7 +140,10 @@ void vdpa_pass_start_failed(
 void vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *plan);
 bool vdpa_pass_needs_restart(const struct vdpa_binding *binding, const struct vdpa_plan *plan);
 int vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan);
-/* The op that hung has returned after all: the device stays failed, but lets go of its consumer and can be removed. */
+/*
+ * The op that hung has returned after all: the device stays failed, but lets go of its consumer and
+ * can be removed.
+ */
 void vdpa_pass_let_go(struct vdpa_binding *binding);
 
 /* ---- vdpa_reconcile.c ---- */

@@ -22,7 +22,10 @@ vdpa_pass_is_hung(struct vdpa_device_priv *priv)
 	return hung;
 }
 
-/* A parent that says -ETIMEDOUT itself has no more power over its device than one that does not return. */
+/*
+ * A parent that says -ETIMEDOUT itself has no more power over its device than one that does not
+ * return.
+ */
 int
 vdpa_pass_op_result(struct vdpa_device_priv *priv, struct vdpa_op *op, int rc)
 {
@@ -116,7 +119,10 @@ vdpa_pass_device_stop(struct vdpa_binding *binding)
 	return 0;
 }
 
-/* Index 0 everywhere: the driver began anew, and so do the settings it made by the control virtqueue. */
+/*
+ * Index 0 everywhere: the driver began anew, and so do the settings it made by the control
+ * virtqueue.
+ */
 static bool
 all_fresh(const struct vdpa_binding *binding, uint16_t nr, uint64_t features)
 {
@@ -342,7 +348,10 @@ vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 	return rc;
 }
 
-/* The op that hung has returned after all: the device stays failed, but lets go of its consumer and can be removed. */
+/*
+ * The op that hung has returned after all: the device stays failed, but lets go of its consumer and
+ * can be removed.
+ */
 void
 vdpa_pass_let_go(struct vdpa_binding *binding)
 {

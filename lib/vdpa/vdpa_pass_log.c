@@ -245,7 +245,10 @@ vdpa_pass_log_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 		vdpa_cvq_set_dirty(binding->cvq, binding->run.dirty);
 	if (!gap)
 		return 0;
-	/* the promise began with the consumer's word: what was written since is not known one by one */
+	/*
+	 * the promise began with the consumer's word: what was written since is not known one by
+	 * one
+	 */
 	take_log(binding, plan->log_view);
 	mark_all(binding, plan->log_view, plan->domain);
 	vdpa_work_every(&binding->work, SYNC_MS);

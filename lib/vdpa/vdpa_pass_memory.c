@@ -81,7 +81,10 @@ vdpa_pass_device_reset(struct vdpa_binding *binding)
 	return rc;
 }
 
-/* Make the device reach another memory. A HOST_VA device is told by start, or by update_memory while it runs. */
+/*
+ * Make the device reach another memory. A HOST_VA device is told by start, or by update_memory
+ * while it runs.
+ */
 int
 vdpa_pass_set_domain(struct vdpa_binding *binding, struct vdpa_domain *domain)
 {

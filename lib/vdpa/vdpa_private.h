@@ -20,7 +20,8 @@
  *   vdpa_cvq.c        net control virtqueue served by the class
  *   vdpa_args.c       key=value parsing, error text
  *
- * Lock order: registry, binding, op pool. None is held during an op, a callback of a bus driver, or on the datapath.
+ * Lock order: registry, binding, op pool. None is held during an op, a callback of a bus driver, or
+ * on the datapath.
  */
 
 #include <pthread.h>
@@ -42,18 +43,25 @@ struct vdpa_type {
 	const char *name;
 	bool index_in_memory; /* used->idx in memory tells where a split queue starts and stopped */
 	bool drains;          /* what was taken from a queue must be completed before it stops */
-	/* Queues of a device that the class serves a control queue for included; nr_data: queues of the device itself. */
+	/*
+	 * Queues of a device that the class serves a control queue for included; nr_data: queues of
+	 * the device itself.
+	 */
 	uint16_t (*nr_pairs)(uint16_t nr_data);
 	/* Index of the control queue under these agreed features, or -1. */
 	int (*ctrl_vq)(uint64_t features, uint16_t nr_pairs);
-	/* Features which make no sense without another, dropped when the other is missing (virtio 1.2, 5.1.3.1). */
+	/*
+	 * Features which make no sense without another, dropped when the other is missing (virtio
+	 * 1.2, 5.1.3.1).
+	 */
 	uint64_t (*features_consistent)(uint64_t features);
 };
 const struct vdpa_type *vdpa_type_find(uint16_t virtio_id);
 
 /* ---- net control virtqueue (vdpa_cvq.c) ---- */
-struct vdpa_cvq;          /* settings made by the driver, and the ring while it runs */
-struct vdpa_cvq_effects { /* how commands take effect: called on the op thread, 0 or negative errno */
+struct vdpa_cvq; /* settings made by the driver, and the ring while it runs */
+/* How commands take effect: called on the op thread, 0 or negative errno. */
+struct vdpa_cvq_effects {
 	int (*set_pairs)(void *arg, uint16_t nr_pairs);
 	int (*command)(void *arg, uint8_t cls, uint8_t cmd, const void *data, size_t len_bytes);
 	void (*announce_ack)(void *arg);
@@ -71,8 +79,9 @@ vdpa_cvq_start(struct vdpa_cvq *cvq, const struct vdpa_vq_config *vq, struct vdp
 void vdpa_cvq_stop(struct vdpa_cvq *cvq, struct vdpa_vq_state *state);
 int vdpa_cvq_update_memory(struct vdpa_cvq *cvq, struct vdpa_domain *domain);
 /*
- * Serve what is available; answers each command; signals by vq.call_fd. 0: nothing is left, the next command kicks;
- * 1: enough for one call (64 commands, 200 ms), call again; -EBADMSG: the ring is broken (vdpa_error_text()).
+ * Serve what is available; answers each command; signals by vq.call_fd. 0: nothing is left, the
+ * next command kicks; 1: enough for one call (64 commands, 200 ms), call again; -EBADMSG: the ring
+ * is broken (vdpa_error_text()).
  */
 int vdpa_cvq_serve(struct vdpa_cvq *cvq);
 void vdpa_cvq_set_dirty(
@@ -109,8 +118,9 @@ void vdpa_work_every(struct vdpa_work *work, uint32_t period_ms);
 /* Wait until it is neither queued nor running; -ETIMEDOUT. Not from its own fn. */
 int vdpa_work_wait(struct vdpa_work *work, uint32_t timeout_ms);
 /*
- * Brackets of every op of a device. After the deadline the device is failed and fenced by vdpa_device_fence() on the
- * control thread; vdpa_op_end then returns -ETIMEDOUT and the caller touches the device no more.
+ * Brackets of every op of a device. After the deadline the device is failed and fenced by
+ * vdpa_device_fence() on the control thread; vdpa_op_end then returns -ETIMEDOUT and the caller
+ * touches the device no more.
  */
 struct vdpa_op {
 	struct vdpa_device *dev;
@@ -122,11 +132,17 @@ struct vdpa_op {
 void
 vdpa_op_begin(struct vdpa_op *op, struct vdpa_device *dev, const char *name, uint32_t deadline_ms);
 int vdpa_op_end(struct vdpa_op *op);
-/* Watch a kick descriptor (edge-triggered, never read): fn runs on the control thread and must only queue. */
+/*
+ * Watch a kick descriptor (edge-triggered, never read): fn runs on the control thread and must only
+ * queue.
+ */
 int vdpa_watch_add(int fd, void (*fn)(void *arg), void *arg);
 void vdpa_watch_del(int fd); /* fn does not run after it returns */
 
-/* Threads of the op pool and the control thread end; for the end of the library. Work that is stuck stays. */
+/*
+ * Threads of the op pool and the control thread end; for the end of the library. Work that is stuck
+ * stays.
+ */
 void vdpa_ops_stop(void);
 
 /* ---- descriptors of a consumer, and calls (vdpa_call.c) ---- */
@@ -140,8 +156,8 @@ int vdpa_fd_dup(int fd, bool nonblock, struct vdpa_fd **out);
 struct vdpa_fd *vdpa_fd_get(struct vdpa_fd *fd);
 void vdpa_fd_put(struct vdpa_fd *fd);
 /*
- * The descriptor by which a queue interrupts: its number stays while what is behind it is replaced, so that whoever
- * writes to it needs no lock. Read by workers, written by the op thread.
+ * The descriptor by which a queue interrupts: its number stays while what is behind it is replaced,
+ * so that whoever writes to it needs no lock. Read by workers, written by the op thread.
  */
 struct vdpa_call {
 	atomic_int fd; /* -1: never set */
@@ -193,7 +209,10 @@ void vdpa_device_event(struct vdpa_device_priv *priv, enum vdpa_event_type type,
 	...) __attribute__((format(printf, 3, 4)));
 /* Read configuration space into the copy. On the op thread, or at registration. */
 int vdpa_device_config_load(struct vdpa_device_priv *priv);
-/* Past a deadline: failed for ever, kept from the consumer's memory. Any thread, any number of times. */
+/*
+ * Past a deadline: failed for ever, kept from the consumer's memory. Any thread, any number of
+ * times.
+ */
 void vdpa_device_fence(struct vdpa_device *dev, const char *op);
 /* No datapath starts any more (vdpa_stop_all). */
 bool vdpa_stopping(void);

@@ -12,8 +12,8 @@
 #include "vdpa_pass.h"
 
 /*
- * One pass makes what runs equal to what is wanted. It is the only code that calls ops of a device, so they never overlap.
- * What is wanted is copied under the lock first; ops run without it.
+ * One pass makes what runs equal to what is wanted. It is the only code that calls ops of a device,
+ * so they never overlap. What is wanted is copied under the lock first; ops run without it.
  */
 
 static void
@@ -144,7 +144,9 @@ take_plan(struct vdpa_binding *binding, struct vdpa_plan *plan)
 			binding->plan[i] = session->vqs[i];
 			vdpa_fd_get(binding->plan[i].kick);
 			vdpa_fd_get(binding->plan[i].call);
-			/* a driver's reset ends the time in which a failed start is not tried again */
+			/*
+			 * a driver's reset ends the time in which a failed start is not tried again
+			 */
 			if (session->vqs[i].base_seq != session->vqs[i].base_failed)
 				session->start_failed = false;
 		}
@@ -258,7 +260,10 @@ choose(struct vdpa_binding *binding, struct vdpa_plan *plan, bool start)
 	else
 		vdpa_pass_choose_mode(binding, plan);
 	rc = vdpa_pass_choose_domain(binding, plan);
-	/* what takes long is done before the pause: the shadow rings are mapped while the device serves */
+	/*
+	 * what takes long is done before the pause: the shadow rings are mapped while the device
+	 * serves
+	 */
 	if (rc == 0 && !start && plan->mode == VDPA_MODE_RELAYED &&
 		binding->run.session == plan->session && binding->run.mode != VDPA_MODE_RELAYED &&
 		binding->run.domain != plan->device_domain &&

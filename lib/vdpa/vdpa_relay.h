@@ -6,9 +6,9 @@
 
 /**
  * @file
- * The relay of one device: shadow virtqueues (lib/relay) put to work. Each relayed queue is a path of a datapath worker that
- * polls both rings; the shadow rings lie in one range of memory which is added to the device's domain, above the guest's.
- * All functions run on the op thread.
+ * The relay of one device: shadow virtqueues (lib/relay) put to work. Each relayed queue is a path
+ * of a datapath worker that polls both rings; the shadow rings lie in one range of memory which is
+ * added to the device's domain, above the guest's. All functions run on the op thread.
  */
 
 #include "vdpa_private.h"
@@ -23,14 +23,17 @@ vdpa_relay_create(struct vdpa_device_priv *priv, uint64_t features, uint16_t vq_
 void vdpa_relay_free(struct vdpa_relay *relay);
 bool vdpa_relay_fits(const struct vdpa_relay *relay, uint64_t features, uint16_t vq_size);
 /**
- * The guest's memory with the shadow rings in it, for the device. Kept until another domain is asked for.
- * @return 0; -ENOSPC: no room beside the guest's memory within the device's reach; what vdpa_domain_create() gave
+ * The guest's memory with the shadow rings in it, for the device. Kept until another domain is
+ * asked for.
+ * @return 0; -ENOSPC: no room beside the guest's memory within the device's reach; what
+ *	vdpa_domain_create() gave
  */
 int
 vdpa_relay_domain(struct vdpa_relay *relay, struct vdpa_domain *guest, struct vdpa_domain **out);
 
 /**
- * Make a queue ready: config becomes what the device gets. The queue runs after vdpa_relay_vq_run().
+ * Make a queue ready: config becomes what the device gets. The queue runs after
+ * vdpa_relay_vq_run().
  * @param call
  *	Of the guest, NULL: none.
  * @return 0; -EBUSY: buffers are in flight; -EINVAL, -EFAULT: the ring (vdpa_error_text())
@@ -44,7 +47,10 @@ int vdpa_relay_vq_end(struct vdpa_relay *relay, uint16_t index, struct vdpa_vq_s
 int vdpa_relay_vq_set_call(struct vdpa_relay *relay, uint16_t index, const struct vdpa_fd *call);
 /** Interrupt the guest. */
 void vdpa_relay_vq_signal(struct vdpa_relay *relay, uint16_t index);
-/** All running queues use what vdpa_relay_domain() gave last. The former domain stays until it returns. */
+/**
+ * All running queues use what vdpa_relay_domain() gave last. The former domain stays until it
+ * returns.
+ */
 int vdpa_relay_update_memory(struct vdpa_relay *relay);
 /** Ring entries relayed since creation, both directions. Any thread. */
 uint64_t vdpa_relay_entries(const struct vdpa_relay *relay);

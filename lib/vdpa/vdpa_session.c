@@ -372,7 +372,10 @@ take_vq(struct vdpa_session_vq *vq, const struct vdpa_wanted_vq *wanted, struct 
 		RTE_SWAP(vq->call, fds->call);
 }
 
-/* Whose mappings can be taken over: also those of a consumer that went and came back, while the device has them. */
+/*
+ * Whose mappings can be taken over: also those of a consumer that went and came back, while the
+ * device has them.
+ */
 static struct vdpa_domain *
 mapped_domain(struct vdpa_session *session)
 {
