@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 RULES = Path(__file__).with_suffix(".list")
-MAX_COLUMNS = 100
+MAX_COLUMNS = {".py": 110}
+MAX_COLUMNS_OTHERS = 100
 TAB_COLUMNS = 8
 SPDX = "SPDX-License-Identifier: BSD-3-Clause"
 CODE = {".c", ".h", ".py", ".sh", ".build", ".map", ".cc"}
@@ -82,8 +83,9 @@ def form_faults(path, text):
     for number, line in enumerate(lines, 1):
         if line != line.rstrip():
             yield number, "white space at the end of the line"
-        if path.suffix in CODE and len(line.expandtabs(TAB_COLUMNS)) > MAX_COLUMNS:
-            yield number, f"longer than {MAX_COLUMNS} columns"
+        limit = MAX_COLUMNS.get(path.suffix, MAX_COLUMNS_OTHERS)
+        if path.suffix in CODE and len(line.expandtabs(TAB_COLUMNS)) > limit:
+            yield number, f"longer than {limit} columns"
         if path.suffix in TAB_INDENTED and re.match(r" {2}", line):
             yield number, "indented with spaces: use tabs"
         if UNFINISHED.search(line):

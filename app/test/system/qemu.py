@@ -306,5 +306,3 @@ class PciDevice:
             number += 2 if wide else 1
         self.write(2, 4, self.read(2, 4) | 0x6)
         return bars
-
-
