@@ -383,17 +383,40 @@ test_bad_wishes_change_nothing(void **state)
 	teardown(card, &guest);
 }
 
+/* User Mode Linux says 0 for a fresh packed ring, which means its second round. */
+static void
+test_a_fresh_packed_ring_may_be_called_position_zero(void **state)
+{
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1};
+	struct vdpa_vq_state states[2];
+	struct card *card;
+	struct guest guest;
+
+	(void)state;
+	setup(&card, &guest, &conf, FEATURES_PLAIN | BIT(VIRTIO_F_RING_PACKED));
+	guest.vqs[0].base = (struct vdpa_vq_state){0, 0};
+	guest.vqs[1].base = (struct vdpa_vq_state){0, 0};
+	assert_int_equal(guest_start(&guest), 0);
+	/* exactly one round: now position 0 is the truth */
+	assert_int_equal(guest_exchange(&guest, 0, GUEST_RING, 5000), 0);
+	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
+	assert_int_equal(states[1].avail, 0);
+	guest.vqs[1].base = states[1];
+	guest.vqs[1].base_seq++;
+	assert_int_equal(guest_set(&guest), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	teardown(card, &guest);
+}
+
 /* A ring outside the memory stops that queue; the other pair goes on. */
 static void
-test_a_broken_ring_stops_one_queue(void **state)
+a_broken_ring_stops_one_queue(const struct card_conf *conf)
 {
-	const struct card_conf conf = {.name = "c0", .nr_pairs = 2};
 	struct card *card;
 	struct guest guest;
 	uint16_t *avail;
 
-	(void)state;
-	setup(&card, &guest, &conf, FEATURES_PLAIN);
+	setup(&card, &guest, conf, FEATURES_PLAIN);
 	assert_int_equal(guest_start(&guest), 0);
 	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
 	avail = guest_va(&guest, guest.vqs[1].driver_iova);
@@ -407,7 +430,20 @@ test_a_broken_ring_stops_one_queue(void **state)
 	assert_int_equal(guest_exchange(&guest, 1, 100, 5000), 0);
 	assert_int_equal(guest_set(&guest), 0);
 	assert_int_equal(status_of(card).nr_vqs_running, 3);
+	assert_int_equal(status_of(card).health, VDPA_HEALTH_DEGRADED);
 	teardown(card, &guest);
+}
+
+static void
+test_a_broken_ring_stops_one_queue(void **state)
+{
+	struct card_conf conf = {.name = "c0", .nr_pairs = 2};
+
+	(void)state;
+	a_broken_ring_stops_one_queue(&conf);
+	/* the others are restarted without it */
+	conf.caps_off = VDPA_CAP_LATE_VQ;
+	a_broken_ring_stops_one_queue(&conf);
 }
 
 /* Each op fails once: the result is reported, and a driver's reset makes the device good again. */
@@ -677,6 +713,7 @@ main(void)
 		cmocka_unit_test(test_control_queue_is_served),
 		cmocka_unit_test(test_configuration_changes_are_told),
 		cmocka_unit_test(test_bad_wishes_change_nothing),
+		cmocka_unit_test(test_a_fresh_packed_ring_may_be_called_position_zero),
 		cmocka_unit_test(test_a_broken_ring_stops_one_queue),
 		cmocka_unit_test(test_each_op_failing_once_is_reported),
 		cmocka_unit_test(test_a_hanging_op_is_fenced),

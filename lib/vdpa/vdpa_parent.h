@@ -124,8 +124,8 @@ struct vdpa_start {
  * When a device is relayed by shadow virtqueues of the framework. X-macro: enumerator, text.
  * Auto: while a log is wanted that the device cannot write, or no start index is possible.
  */
-#define VDPA_RELAYS(X) \
-	X(VDPA_RELAY_AUTO, "auto") \
+#define VDPA_RELAYS(X)                 \
+	X(VDPA_RELAY_AUTO, "auto")     \
 	X(VDPA_RELAY_ALWAYS, "always") \
 	X(VDPA_RELAY_OFF, "off") /* never: what needs it is refused */
 #define VDPA_RELAY_ENUM(name, text) name,
@@ -407,7 +407,8 @@ int vdpa_path_del(struct vdpa_path *path);
 /**
  * Run fn(arg) once on the owning worker between two bursts and wait for it. Any thread but a
  * worker. Afterwards the path is polled and its wake_fds are watched anew.
- * @return 0; -ETIMEDOUT after a second: it was withdrawn and does not run, or it hangs;
+ * @return 0; -ETIMEDOUT after a second: it was withdrawn, or may still
+ *   run (a worker hangs): arg must stay valid;
  *	-EINVAL not added; -EDEADLK called on a worker.
  */
 int vdpa_path_run(struct vdpa_path *path, void (*fn)(void *arg), void *arg);

@@ -205,6 +205,15 @@ device_started(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint1
 	return rc;
 }
 
+static bool
+any_failed(const struct vdpa_binding *binding)
+{
+	for (uint16_t i = 0; i < binding->priv->contract.nr_vqs; i++)
+		if (binding->plan[i].ready && binding->plan[i].failed)
+			return true;
+	return false;
+}
+
 void
 vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 {
@@ -259,7 +268,7 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 	rc = device_started(binding, plan, nr);
 	if (rc == -ETIMEDOUT)
 		return;
-	set_health(priv, VDPA_HEALTH_OK);
+	set_health(priv, any_failed(binding) ? VDPA_HEALTH_DEGRADED : VDPA_HEALTH_OK);
 	if (binding->cvq != NULL && !fresh) {
 		rc = VDPA_OP(priv, "cvq", CVQ_MS, vdpa_cvq_restore(binding->cvq));
 		if (rc != 0)

@@ -2,8 +2,12 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
+#include <linux/virtio_ring.h>
+
+#include <rte_byteorder.h>
 #include <rte_common.h>
 
 #include "vdpa_pass.h"
@@ -183,6 +187,23 @@ vdpa_pass_vq_note_running(
 	pthread_mutex_unlock(&binding->priv->lock);
 }
 
+/*
+ * User Mode Linux agrees to packed rings and sets position 0 as for a split one: offset 0 in a
+ * second round. There the first descriptor has been used, and keeps its flag USED while the second
+ * round goes on (virtio 1.2, 2.8.1). Where it is clear, the ring is in its first round.
+ */
+static bool
+first_round(const struct vdpa_domain *domain, const struct vdpa_session_vq *vq)
+{
+	uint16_t flags;
+
+	if (vq->base.avail != 0 ||
+		vdpa_domain_read(domain, vq->desc_iova + offsetof(struct vring_packed_desc, flags),
+			&flags, sizeof(flags)) != 0)
+		return false;
+	return (rte_le_to_cpu_16(flags) & 1 << VRING_PACKED_DESC_F_USED) == 0;
+}
+
 /* Where a queue starts: where the consumer put it, or where the class left it. */
 int
 vdpa_pass_start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index,
@@ -204,6 +225,8 @@ vdpa_pass_start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan
 				-EFAULT, "used ring of virtqueue %u is outside the memory", index);
 	} else {
 		*state = vq->base;
+		if (vdpa_pass_packed(plan->features) && first_round(plan->domain, vq))
+			*state = (struct vdpa_vq_state){fresh, fresh};
 	}
 	if ((priv->info.caps & VDPA_CAP_SET_STATE) == 0 && plan->mode != VDPA_MODE_RELAYED &&
 		!vdpa_pass_is_class_vq(binding, plan->features, index) &&
