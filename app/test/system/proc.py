@@ -157,6 +157,8 @@ class Program:
         return self.log.read_text(errors='replace')
 
     def tail(self, lines: int = 25) -> str:
+        if not self.log.exists():       # a failure in teardown, after the scratch folder went
+            return f'--- {self.log.name} is gone'
         return '\n'.join([f'--- {self.log.name} (end)'] + self.text().splitlines()[-lines:])
 
     def wait_output(self, pattern: str, timeout_s: float = 10.0, start: int = 0) -> 're.Match[str]':
