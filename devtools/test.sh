@@ -76,7 +76,7 @@ run() {
 
 # step TREE NAME COMMAND...: runs it, keeps its output and its exit code in the tree's results.
 step() {
-	local results=$1/results name=$2 start=$SECONDS rc=0 outcome
+	local results=$1/results label=${1##*/build-test-} name=$2 start=$SECONDS rc=0 outcome
 	shift 2
 	mkdir -p "$results"
 	if [ $verbose = yes ]; then
@@ -86,7 +86,7 @@ step() {
 	fi
 	echo "$rc $((SECONDS - start))" > "$results/$name.status"
 	if [ $rc = 0 ]; then outcome=ok; else outcome="exit code $rc"; fi
-	say "$release: $name: $outcome, $((SECONDS - start)) s"
+	say "$label: $name: $outcome, $((SECONDS - start)) s"
 	return $rc
 }
 
