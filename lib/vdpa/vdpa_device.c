@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
@@ -655,22 +656,36 @@ struct stop_all {
 	int nr_hung;
 };
 
+static uint32_t
+left_ms(const struct timespec *until)
+{
+	struct timespec now;
+	int64_t ms;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	ms = (until->tv_sec - now.tv_sec) * INT64_C(1000) +
+		(until->tv_nsec - now.tv_nsec) / 1000000;
+	return ms > 0 ? (uint32_t)ms : 0;
+}
+
+/* The pass that was queued stops what runs; one that is under way may be starting it. */
 static int
 wait_stopped(struct vdpa_device *dev, void *arg)
 {
 	struct vdpa_device_priv *priv = dev->priv;
 	struct stop_all *all = arg;
-	bool late = false, hung;
+	struct vdpa_binding *binding;
+	bool hung;
 
 	pthread_mutex_lock(&priv->lock);
-	while (priv->binding != NULL && priv->binding->run.session != NULL && !priv->hung && !late)
-		late = pthread_cond_timedwait(&priv->changed, &priv->lock, &all->until) ==
-			ETIMEDOUT;
+	binding = priv->binding;
 	hung = priv->hung;
 	pthread_mutex_unlock(&priv->lock);
-	if (late)
+	if (binding != NULL && !hung && vdpa_work_wait(&binding->work, left_ms(&all->until)) != 0) {
 		vdpa_device_fence(dev, "stop");
-	if (late || hung) {
+		hung = true;
+	}
+	if (hung) {
 		all->nr_hung++;
 		if (all->hung != NULL)
 			all->hung(dev->name, all->arg);

@@ -181,6 +181,11 @@ struct vring_config {
 	 * VIRTIO_RING_F_INDIRECT_DESC, VIRTIO_F_IN_ORDER. Others are ignored.
 	 */
 	uint64_t features;
+	/**
+	 * Device side: the device writes to no buffer of this queue (net transmit). WRITE flags in
+	 * packed indirect tables are then ignored: DPDK's net_virtio leaves them set there by mistake.
+	 */
+	bool read_only;
 	uint64_t desc_iova;          /**< descriptor area */
 	uint64_t driver_iova;        /**< driver area: available ring, driver event suppression */
 	uint64_t device_iova;        /**< device area: used ring, device event suppression */

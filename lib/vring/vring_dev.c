@@ -52,6 +52,7 @@ vring_dev_init(struct vring_dev *q, const struct vring_config *config)
 	q->event_idx = vring_feature(config->features, VIRTIO_RING_F_EVENT_IDX);
 	q->indirect = vring_feature(config->features, VIRTIO_RING_F_INDIRECT_DESC);
 	q->in_order = vring_feature(config->features, VIRTIO_F_IN_ORDER);
+	q->read_only = config->read_only;
 	q->signal_first = q->event_idx;
 	q->features = config->features;
 	q->desc_iova = config->desc_iova;

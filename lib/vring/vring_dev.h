@@ -38,7 +38,7 @@
  *   packed: an indirect descriptor stands alone (2.8.19). The WRITE flag of a descriptor that
  *   points to an indirect table is ignored. An indirect table may cross regions and may be at any
  *   address (no alignment is asked for). Flags other than WRITE in a packed indirect table are
- *   ignored, except INDIRECT, which is refused as in split.
+ *   ignored, except INDIRECT, which is refused as in split; WRITE is too if the queue is read_only.
  * - the driver's available ring may not run further ahead than the ring size minus what the device
  *   has not given back.
  */
@@ -104,6 +104,7 @@ struct vring_dev {
 	bool event_idx;
 	bool indirect;
 	bool in_order;
+	bool read_only;
 	/* moves with bursts */
 	uint8_t error;     /* enum vring_error */
 	bool signal_first; /* event index: nothing is known of what was signalled before */

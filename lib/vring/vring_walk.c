@@ -153,6 +153,8 @@ table_walk_packed(struct vring_walk *w, struct walk_table *t, uint32_t nr)
 		d = vring_desc_packed(raw[0], raw[1]);
 		if (d.flags & VRING_DESC_F_INDIRECT)
 			return VRING_ERR_INDIRECT_NESTED;
+		if (w->q->read_only)
+			d.flags &= (uint16_t)~VRING_DESC_F_WRITE;
 		error = vring_walk_add(w, &d);
 		if (error != VRING_ERR_NONE)
 			return error;

@@ -13,6 +13,7 @@ sw_net_vq_init(struct sw_net_dev *dev, const struct vdpa_vq_config *config)
 	const struct vring_config ring = {
 		.size = config->size,
 		.features = features,
+		.read_only = config->index % 2 == 1,
 		.desc_iova = config->desc_iova,
 		.driver_iova = config->driver_iova,
 		.device_iova = config->device_iova,
