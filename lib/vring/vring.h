@@ -183,7 +183,8 @@ struct vring_config {
 	uint64_t features;
 	/**
 	 * Device side: the device writes to no buffer of this queue (net transmit). WRITE flags in
-	 * packed indirect tables are then ignored: DPDK's net_virtio leaves them set there by mistake.
+	 * packed indirect tables are then ignored: DPDK's net_virtio leaves them set there by
+	 * mistake.
 	 */
 	bool read_only;
 	uint64_t desc_iova;          /**< descriptor area */
