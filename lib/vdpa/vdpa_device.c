@@ -126,9 +126,8 @@ check_caps(const struct vdpa_device *dev, const struct vdpa_device_ops *ops, uin
 		return refuse(dev, "a device that is not HOST_VA needs the op kick");
 	if ((ops->vq_start != NULL) != ((caps & VDPA_CAP_LATE_VQ) != 0))
 		return refuse(dev, "LATE_VQ and the ops vq_start and vq_stop go together");
-	if ((caps & VDPA_CAP_DIRTY) != 0 ? ops->dirty_start == NULL || ops->dirty_stop == NULL
-					 : ops->dirty_start != NULL || ops->dirty_stop != NULL)
-		return refuse(dev, "DIRTY and the ops dirty_start and dirty_stop go together");
+	if ((caps & VDPA_CAP_DIRTY) != 0 && (ops->dirty_start == NULL || ops->dirty_stop == NULL))
+		return refuse(dev, "DIRTY needs the ops dirty_start and dirty_stop");
 	if (ops->cvq != NULL && (caps & VDPA_CAP_CTRL_VQ) != 0)
 		return refuse(dev, "CTRL_VQ excludes the op cvq");
 	return 0;

@@ -105,6 +105,52 @@ delay(struct sw_net_flow *flow, uint16_t nr)
 	return nr;
 }
 
+#define WRITTEN_MAX 64
+
+struct report {
+	struct vring_range ranges[WRITTEN_MAX + VRING_DEV_WRITTEN_MAX];
+	uint32_t nr;
+};
+
+static void
+report_add(struct sw_net_vq *vq, struct report *report, uint64_t iova, uint32_t len)
+{
+	if (report->nr == WRITTEN_MAX) {
+		vdpa_dirty(&vq->dev->vdpa, report->ranges, report->nr);
+		report->nr = 0;
+	}
+	report->ranges[report->nr++] = (struct vring_range){iova, len};
+}
+
+/* What a burst wrote to the consumer's memory: buffers as far as they were filled, and the ring. */
+static void
+report_written(struct sw_net_vq *vq, const struct vring_chain *chains, uint16_t nr)
+{
+	struct report report = {.nr = 0};
+	uint32_t nr_slots = 0;
+
+	for (uint16_t i = 0; i < nr; i++) {
+		const struct vring_chain *chain = &chains[i];
+		uint32_t left = chain->done.len;
+
+		nr_slots += chain->done.slots;
+		for (uint16_t s = chain->nr_readable; s < chain->nr_segs && left != 0; s++) {
+			uint32_t len = RTE_MIN(left, chain->segs[s].len);
+
+			report_add(vq, &report, chain->segs[s].iova, len);
+			left -= len;
+		}
+	}
+	report.nr += vring_dev_written(&vq->ring, nr_slots, &report.ranges[report.nr]);
+	vdpa_dirty(&vq->dev->vdpa, report.ranges, report.nr);
+}
+
+static inline bool
+is_logging(const struct sw_net_vq *vq)
+{
+	return atomic_load_explicit(&vq->dev->logging, memory_order_relaxed);
+}
+
 /* Give nr transmit buffers back. */
 static inline void
 complete_tx(struct sw_net_vq *tx, const struct vring_chain *out, uint16_t nr)
@@ -114,6 +160,8 @@ complete_tx(struct sw_net_vq *tx, const struct vring_chain *out, uint16_t nr)
 		vring_dev_push_batch(&tx->ring, out, nr);
 	else
 		vring_dev_push_chains(&tx->ring, out, nr);
+	if (unlikely(is_logging(tx)))
+		report_written(tx, out, nr);
 	vring_dev_flush(&tx->ring);
 }
 
@@ -122,6 +170,8 @@ complete_rx(struct sw_net_vq *rx, const struct vring_chain *in, uint16_t nr)
 {
 	vring_dev_consume(&rx->ring, in, nr);
 	vring_dev_push_chains(&rx->ring, in, nr);
+	if (unlikely(is_logging(rx)))
+		report_written(rx, in, nr);
 	vring_dev_flush(&rx->ring);
 }
 
@@ -349,6 +399,10 @@ sw_net_arm(struct vdpa_path *path)
 	if (!usable(flow->tx))
 		return false;
 	flow->armed = true;
+	if (unlikely(is_logging(flow->tx)))
+		report_written(flow->tx, NULL, 0);
+	if (usable(flow->rx) && unlikely(is_logging(flow->rx)))
+		report_written(flow->rx, NULL, 0);
 	more = vring_dev_arm(&flow->tx->ring);
 	if (!more || !flow->blocked || !usable(flow->rx))
 		return more;
