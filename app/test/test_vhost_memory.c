@@ -213,6 +213,9 @@ test_what_cannot_be_mapped_is_known_beforehand(void **state)
 	assert_int_equal(vdpa_vhost_memory_mappable(fd, 0, 0), -EINVAL);
 	assert_int_equal(vdpa_vhost_memory_mappable(fd, UINT64_MAX - MB + 1, 2 * MB), -EINVAL);
 	assert_int_equal(vdpa_vhost_memory_mappable(fd, 0, UINT64_MAX), -EINVAL);
+	assert_int_equal(vdpa_vhost_memory_mappable(fd, MB, MB + 1), -ENXIO);
+	assert_int_equal(vdpa_vhost_memory_mappable(fd, UINT64_C(1) << 40, MB), -ENXIO);
+	assert_int_equal(ftruncate(fd, INT64_C(1) << 60), 0);
 	assert_int_equal(vdpa_vhost_memory_mappable(fd, 0, UINT64_C(1) << 60), -ENOMEM);
 	assert_int_equal(vdpa_vhost_memory_mappable(-1, 0, MB), -EBADF);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);

@@ -7,6 +7,8 @@ A request is one line of JSON, {"id": N, "argv": [...]} for a program or {"id": 
 "with": {...}} for a function of guest_net.py; the answer is {"id": N, "rc": R, "out": ...}. Each
 request has a thread of its own. The guest switches itself off at {"off": true} and when the host
 closes the line.
+
+    guest_agent.py [--hostfs FOLDER] SERIAL [MODULE...]
 """
 
 import ctypes
@@ -25,6 +27,25 @@ import guest_net
 SYS_FINIT_MODULE = 313      # x86-64
 RB_POWER_OFF = 0x4321fedc
 libc = ctypes.CDLL(None, use_errno=True)
+
+
+def mount(kind: str, folder: str, options: str = '') -> None:
+    """As mount(8), which smaller systems leave out."""
+    if libc.mount(kind.encode(), folder.encode(), kind.encode(), 0, options.encode()) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), folder)
+
+
+def mount_all(writable: str) -> None:
+    """For a kernel that starts the agent itself. The root is the host's own, and mounted read only;
+    one folder of it is mounted again to be written to."""
+    mount('proc', '/proc')
+    mount('sysfs', '/sys')
+    if ' /dev devtmpfs ' not in Path('/proc/mounts').read_text():
+        mount('devtmpfs', '/dev')
+    mount('tmpfs', '/run')
+    mount('hostfs', writable, writable)
+    os.chdir(writable)
 
 
 def load_module(path: str) -> None:
@@ -109,7 +130,11 @@ def prepare(modules) -> str:
 
 
 def main() -> None:
-    serial, *modules = sys.argv[1:]
+    arguments = sys.argv[1:]
+    if arguments[0] == '--hostfs':
+        mount_all(arguments[1])
+        del arguments[:2]
+    serial, *modules = arguments
     line = Line(serial)
     line.send({'id': 0, 'rc': 0, 'out': {'error': prepare(modules), 'release': os.uname().release}})
     for text in line.lines():

@@ -17,7 +17,7 @@ import pytest
 
 import hostile
 from backend import KINDS
-from proc import ProgramSet, wait_until
+from proc import ProgramError, ProgramSet, wait_until
 from raw_nic import BASIC, WANTED_PROTOCOL, RawNic, works
 from traffic import Stream
 from vhost_user import HEADER, Disconnected, Feature, Protocol, Request, bits
@@ -67,8 +67,13 @@ class Arena:
 
     def check_descriptors(self, leak: int = 0) -> None:
         """All descriptors that the hostile front end sent are closed, but for leak of them."""
-        wait_until(lambda: self.descriptors() <= self.allowed + leak, 2.0,
-                   f'{self.allowed + leak} descriptors open')
+        try:
+            wait_until(lambda: self.descriptors() <= self.allowed + leak, 2.0,
+                       f'{self.allowed + leak} descriptors open')
+        except ProgramError as error:
+            base = Path('/proc') / str(self.backend.pid) / 'fd'
+            links = sorted(f'{p.name} {os.readlink(p)}' for p in base.iterdir())
+            raise ProgramError(f'{error}: {links}') from None
         self.allowed = max(self.allowed, self.descriptors())
 
     def descriptors(self) -> int:
@@ -119,11 +124,11 @@ def hostile_nic(arena, nics, negotiate=True, start=True, **options):
     return nic
 
 
-# Stock librte_vhost itself forgets one descriptor in these, before it asks us: (series, sequence).
+# Stock librte_vhost refuses these before its hooks run, and forgets the descriptor that came with them:
+# (series, sequence).
 NEWER = ('24.11', '25.11')
 LEAKS = {(series, f'{request}_{index}') for series in NEWER for index in (200, 0xffffffff)
          for request in ('SET_VRING_KICK', 'SET_VRING_CALL', 'SET_VRING_ERR')}
-LEAKS |= {(series, 'table_beyond_the_file') for series in NEWER}
 
 
 def attack(arena, nic, sequence, leak: int = 0) -> None:
@@ -194,6 +199,7 @@ def test_front_end_that_truncates_its_memory(arena, nics, moment, to):
             return
         nic.make_rings()
         nic.vu.set_mem_table(nic.mem)
+        nic.vu.get_features()       # the table is taken over before the file is cut
         # Ring addresses lie at the start of the memory: only 'nothing' takes them away.
         os.ftruncate(nic.ram.fd, size)
         for index in range(4):

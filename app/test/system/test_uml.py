@@ -26,7 +26,6 @@ FRAMES = 5000
 MIB = 1 << 20
 
 SHAPES = {
-    'all': without(),
     'no-control': without(*CONTROL),
     'split': without(RING_PACKED),
     'split-no-control': without(RING_PACKED, *CONTROL),
@@ -78,9 +77,9 @@ def test_two_devices_in_one_guest(serve, boot, flows):
 
 
 @pytest.mark.ours
-@pytest.mark.parametrize('shape', ['all', 'no-control', 'split'])
-def test_mac_is_the_devices(serve, boot, shape):
-    served = serve('mac=02:12:34:56:78:9a,' + SHAPES[shape])
+@pytest.mark.parametrize('devargs', ANY_SHAPE[:3])
+def test_mac_is_the_devices(serve, boot, devargs):
+    served = serve('mac=02:12:34:56:78:9a,' + devargs)
     with boot(*served.paths) as guest:
         assert guest.nic_up()['mac'] == '02:12:34:56:78:9a'
         guest.run('ip', 'link', 'set', 'eth0', 'address', '02:aa:bb:cc:dd:ee')
@@ -98,9 +97,9 @@ def test_same_name_same_mac(serve, boot):
 
 
 @pytest.mark.ours
-@pytest.mark.parametrize('shape', ['all', 'no-control', 'split'])
-def test_receive_mode(serve, boot, shape):
-    served = serve(SHAPES[shape])
+@pytest.mark.parametrize('devargs', ANY_SHAPE[:3])
+def test_receive_mode(serve, boot, devargs):
+    served = serve(devargs)
     with boot(*served.paths) as guest:
         guest.nic_up()
         guest.sh('''
@@ -108,14 +107,13 @@ def test_receive_mode(serve, boot, shape):
                 ip link set eth0 $mode on; ip link set eth0 $mode off
             done
             ip link set eth0 promisc on
-            for n in $(seq 10 40); do ip maddress add 33:33:00:00:00:$n dev eth0; done
-            for n in $(seq 10 30); do ip maddress del 33:33:00:00:00:$n dev eth0; done''')
+            for n in 1 2 3 4 5 6 7 8; do ip maddress add 33:33:00:00:00:0$n dev eth0; done
+            for n in 2 4 6 8; do ip maddress del 33:33:00:00:00:0$n dev eth0; done''')
         exchange(guest, FRAMES)
         guest.run('ip', 'link', 'set', 'eth0', 'promisc', 'off')
         exchange(guest, FRAMES, run=2)
         log = guest.program.text()
-        assert 'virtio_net' in guest.run('dmesg').out or log
-        assert 'Failed to set' not in log and 'fail to set' not in log.lower(), log[-2000:]
+        assert 'virtio_net' in log and 'fail' not in log[log.index('Run '):].lower(), log[-2000:]
 
 
 @pytest.mark.ours
@@ -188,7 +186,7 @@ def test_two_pairs_without_control_are_one(serve, boot):
         exchange(guest, FRAMES, flows=4)
 
 
-@pytest.mark.parametrize('devargs', ANY_SHAPE[:4])
+@pytest.mark.parametrize('devargs', ANY_SHAPE[:3])
 def test_interface_down_and_up(serve, boot, devargs):
     served = serve(devargs)
     with boot(*served.paths) as guest:
@@ -202,7 +200,7 @@ def test_interface_down_and_up(serve, boot, devargs):
 
 
 @pytest.mark.ours
-@pytest.mark.parametrize('devargs', ANY_SHAPE[:4])
+@pytest.mark.parametrize('devargs', ANY_SHAPE[:3])
 def test_driver_unbound_and_bound(serve, boot, devargs):
     served = serve(devargs)
     with boot(*served.paths) as guest:
@@ -308,20 +306,20 @@ def test_receiver_killed_under_load(serve, boot, devargs):
     served = serve(devargs, sockets=2, joined=True)
     with boot(served.paths[0], name='left') as left:
         left.nic_up(address='10.9.0.1/24', wait=False)
-        for run in range(1, 4):
+        for run in range(1, 3):
             with boot(served.paths[1], name=f'right{run}') as right:
                 right.nic_up(address='10.9.0.2/24', wait=False)
                 left.wait_carrier(True)
                 right.wait_carrier(True)
                 ping(left, '10.9.0.2', 3)
-                load = left.begin('send_frames', name='eth0', seconds=1.5, run=run)
+                load = left.begin('send_frames', name='eth0', seconds=1, run=run)
                 got = right.call('receive_frames', name='eth0', run=run, count=500,
                                  first_may_miss=True)
                 assert got['received'] >= 500 and got['changed'] == got['reordered'] == 0, got
                 right.kill()
                 served.backend.expect_alive()
-                assert load.result()['sent'] > 500
                 left.wait_carrier(False)
+                assert load.result()['sent'] > 500
         with boot(served.paths[1], name='last') as right:
             right.nic_up(address='10.9.0.2/24', wait=False)
             left.wait_carrier(True)

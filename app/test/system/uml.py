@@ -20,21 +20,13 @@ VIRTIO_ID_NET = 1
 MODULES = ('failover.ko', 'net_failover.ko', 'virtio_net.ko')
 
 INIT = '''#!/bin/sh
-# hostfs is the host's own root: nothing may be written outside the scratch folder.
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/run PYTHONDONTWRITEBYTECODE=1
-mount -t proc proc /proc
-grep -q "^devtmpfs /dev " /proc/mounts || mount -t devtmpfs devtmpfs /dev || exit 1
-mount -t sysfs sysfs /sys
-mount -t tmpfs tmpfs /run
-# Newer mount programs pass options by name, older ones as text.
-mount -t hostfs -o "hostfs={folder}" hostfs "{folder}" 2>/run/error ||
-	mount -t hostfs -o "{folder}" hostfs "{folder}" || exit 1
-cd "{folder}" && TMPDIR=$PWD exec {agent}
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/run TMPDIR=/run PYTHONDONTWRITEBYTECODE=1
+exec {agent}
 '''
 
 
 def kernel() -> Path:
-    """The kernel to run: $UML_KERNEL, else what devtools/uml.sh fetches. ProgramError if none."""
+    """The kernel to run: $UML_KERNEL, else what devtools/uml.sh fetches. CalledProcessError if it cannot."""
     path = os.environ.get('UML_KERNEL')
     if not path:
         done = subprocess.run([FETCH], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
@@ -61,9 +53,10 @@ class Uml(Guest):
     def _start(self, line: socket.socket) -> Program:
         binary: Path = self.options.get('kernel') or kernel()
         modules = [str(binary.parent / 'modules' / name) for name in MODULES]
-        agent = ' '.join(['/usr/bin/python3', str(AGENT), '/dev/ttyS0', *modules])
+        agent = ' '.join(['/usr/bin/python3', str(AGENT), '--hostfs', str(self.folder),
+                          '/dev/ttyS0', *modules])
         init = self.folder / 'init'
-        init.write_text(INIT.format(folder=self.folder, agent=agent))
+        init.write_text(INIT.format(agent=agent))
         init.chmod(0o755)
         argv = [str(binary), f'mem={self.options.get("memory_mib", self.memory_mib)}M',
                 'seccomp=auto', 'noreboot', f'umid={self.name}', f'uml_dir={self.folder}',

@@ -87,7 +87,8 @@ const char *vdpa_vhost_feature_masked(unsigned int bit, uint16_t virtio_id, bool
 #define VHOST_F_PROTOCOL_FEATURES (UINT64_C(1) << VHOST_USER_F_PROTOCOL_FEATURES)
 /* Protocol features: those of every socket, and those that librte_vhost passes on our own only. */
 extern const uint64_t vdpa_vhost_protocol_features;
-/* What GET_QUEUE_NUM answers. */
+/* What GET_QUEUE_NUM answers; at most VHOST_QUEUE_NUM_MAX. */
+#define VHOST_QUEUE_NUM_MAX (VHOST_VQS_MAX / 2)
 uint32_t vdpa_vhost_queue_num(const struct vdpa_contract *contract, uint64_t offered);
 
 /* ---- memory (vhost_memory.c) ---- */
@@ -106,7 +107,7 @@ struct vhost_mem {
 };
 /*
  * Would librte_vhost map this part of a file? Where it fails to, it loses the descriptor. 0; -EINVAL no size, or it wraps
- * around; -EBADF nothing to map; what mmap gave.
+ * around; -EBADF nothing to map; -ENXIO beyond its end; what mmap gave.
  */
 int vdpa_vhost_memory_mappable(int fd, uint64_t offset, uint64_t size_bytes);
 /* 0; -E2BIG; -EINVAL: a region lies outside its own mapping. */

@@ -179,8 +179,8 @@ const uint64_t vdpa_vhost_protocol_features =
 	UINT64_C(1) << VHOST_USER_PROTOCOL_F_STATUS;
 
 /*
- * User Mode Linux reads the answer as a count of rings and refuses less than it needs, others read pairs; librte_vhost
- * closes a connection at twice the answer. More than the pairs does no harm: rings beyond the contract are ignored.
+ * User Mode Linux reads the answer as a count of rings and refuses less than it needs, others read pairs. More than the
+ * pairs does no harm: rings beyond the contract are ignored.
  */
 uint32_t
 vdpa_vhost_queue_num(const struct vdpa_contract *contract, uint64_t offered)
@@ -193,5 +193,5 @@ vdpa_vhost_queue_num(const struct vdpa_contract *contract, uint64_t offered)
 		nr = 2 * contract->nr_pairs + 1;
 	else
 		nr = 2 * contract->nr_pairs;
-	return RTE_MIN(nr, (uint32_t)VHOST_VQS_MAX / 2);
+	return RTE_MIN(nr, (uint32_t)VHOST_QUEUE_NUM_MAX);
 }

@@ -246,6 +246,8 @@ pre_own(struct vhost_conn *conn, struct message *msg)
 		return reply_u64(msg, offered(conn) | VHOST_F_PROTOCOL_FEATURES);
 	case VHOST_MSG_SET_FEATURES:
 		return pre_set_features(conn, msg);
+	case VHOST_MSG_GET_QUEUE_NUM:
+		return reply_u64(msg, vdpa_vhost_queue_num(&conn->binding->contract, offered(conn)));
 	case VHOST_MSG_SET_BACKEND_REQ_FD:
 		if (conn->session != NULL)
 			pre_set_channel(conn, msg);

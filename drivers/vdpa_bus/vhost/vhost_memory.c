@@ -22,6 +22,8 @@ vdpa_vhost_memory_mappable(int fd, uint64_t offset, uint64_t size_bytes)
 		return -EINVAL;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_blksize <= 0)
 		return -EBADF;
+	if (offset + size_bytes > (uint64_t)st.st_size)
+		return -ENXIO;
 	/* As librte_vhost does it: from offset 0, in pages of the file. */
 	size_bytes = RTE_ALIGN_MUL_CEIL(offset + size_bytes, (uint64_t)st.st_blksize);
 	map = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
