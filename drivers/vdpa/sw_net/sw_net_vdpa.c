@@ -97,6 +97,7 @@ sw_net_reset(struct vdpa_device *vdpa)
 	struct sw_net_dev *dev = sw_net_of(vdpa);
 	int failure = fault(dev, SW_NET_OP_RESET), rc;
 
+	atomic_store(&dev->logging, false);
 	rc = sw_net_kill(dev);
 	if (rc == 0)
 		atomic_store(&dev->fenced, false);
