@@ -168,10 +168,11 @@ vdpa_vhost_features(uint64_t offered, uint16_t virtio_id, bool own_socket)
 uint64_t
 vdpa_vhost_offered(const struct vdpa_contract *contract, bool own_socket)
 {
-	uint64_t features = contract->features;
+	const uint64_t log_all = UINT64_C(1) << VHOST_F_LOG_ALL;
+	uint64_t features = contract->features & ~log_all;
 
 	if (contract->can_log)
-		features |= UINT64_C(1) << VHOST_F_LOG_ALL;
+		features |= log_all;
 	return vdpa_vhost_features(features, contract->virtio_id, own_socket);
 }
 
