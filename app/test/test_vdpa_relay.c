@@ -153,6 +153,39 @@ switch_over(const struct card_conf *conf, uint64_t features)
 	teardown(card, &guest);
 }
 
+/* A bus driver that binds it is told; what it was told does not change while it is bound. */
+static void
+test_relay_off_and_the_promise_of_a_log(void **state)
+{
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1};
+	struct vdpa_contract contract;
+	struct card *card = card_create(&conf);
+	struct guest guest;
+	uint8_t *log = new_log();
+
+	(void)state;
+	assert_non_null(card);
+	assert_int_equal(vdpa_device_relay_set(card_device(card), VDPA_RELAY_OFF), 0);
+	assert_int_equal(guest_create(&guest, card_device(card), PLAIN, 1), 0);
+	vdpa_binding_contract(guest.binding, &contract);
+	assert_false(contract.can_log);
+	set_log(&guest, log);
+	assert_int_not_equal(guest_start(&guest), 0);
+	assert_int_equal(guest_destroy(&guest), 0);
+
+	assert_int_equal(vdpa_device_relay_set(card_device(card), VDPA_RELAY_AUTO), 0);
+	assert_int_equal(guest_create(&guest, card_device(card), PLAIN, 1), 0);
+	vdpa_binding_contract(guest.binding, &contract);
+	assert_true(contract.can_log);
+	assert_int_equal(vdpa_device_relay_set(card_device(card), VDPA_RELAY_OFF), -EBUSY);
+	set_log(&guest, log);
+	assert_int_equal(guest_start(&guest), 0);
+	assert_int_equal(status_of(card).mode, VDPA_MODE_RELAYED);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	teardown(card, &guest);
+	munmap(log, LOG_BYTES);
+}
+
 static void
 test_switch_over_under_traffic(void **state)
 {
@@ -337,6 +370,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_frames_pass_relayed),
+		cmocka_unit_test(test_relay_off_and_the_promise_of_a_log),
 		cmocka_unit_test(test_switch_over_under_traffic),
 		cmocka_unit_test(test_no_start_index_is_relayed),
 		cmocka_unit_test(test_log_is_exact),

@@ -153,6 +153,12 @@ check_info(const struct vdpa_device *dev, const struct vdpa_device_ops *ops,
 	return check_caps(dev, ops, info->caps);
 }
 
+static bool
+can_log(const struct vdpa_info *info, enum vdpa_relay_policy relay)
+{
+	return (info->caps & VDPA_CAP_DIRTY) != 0 || relay != VDPA_RELAY_OFF;
+}
+
 static void
 make_contract(struct vdpa_device_priv *priv)
 {
@@ -179,7 +185,7 @@ make_contract(struct vdpa_device_priv *priv)
 	contract->nr_vqs = info->nr_vqs_max + (priv->class_cvq ? 1 : 0);
 	contract->vq_size_max = info->vq_size_max;
 	contract->config_size_bytes = info->config_size_bytes;
-	contract->can_log = (info->caps & VDPA_CAP_DIRTY) != 0 || info->relay != VDPA_RELAY_OFF;
+	contract->can_log = can_log(info, info->relay);
 }
 
 static void
@@ -588,16 +594,17 @@ int
 vdpa_device_relay_set(struct vdpa_device *dev, enum vdpa_relay_policy relay)
 {
 	struct vdpa_device_priv *priv = dev->priv;
-	bool needed;
+	bool promised;
 
 	pthread_mutex_lock(&priv->lock);
-	/* the consumer was told that it can be logged */
-	needed = relay == VDPA_RELAY_OFF && (priv->info.caps & VDPA_CAP_DIRTY) == 0 &&
-		priv->binding != NULL && priv->binding->session != NULL && priv->contract.can_log;
-	if (!needed)
+	/* a bus driver has its contract and offers it to whoever comes */
+	promised = priv->binding != NULL && priv->contract.can_log && !can_log(&priv->info, relay);
+	if (!promised)
 		priv->relay = relay;
+	if (priv->binding == NULL)
+		priv->contract.can_log = can_log(&priv->info, relay);
 	pthread_mutex_unlock(&priv->lock);
-	if (needed)
+	if (promised)
 		return vdpa_error_set(-EBUSY,
 			"%s: its consumer was promised a log, which needs the relay", dev->name);
 	report_queued(priv);

@@ -245,6 +245,12 @@ vdpa_pass_log_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 		vdpa_cvq_set_dirty(binding->cvq, binding->run.dirty);
 	if (!gap)
 		return 0;
+	/* a burst that began without reporting may end after the table is marked */
+	if (binding->run.mode == VDPA_MODE_RELAYED && binding->run.session != NULL &&
+		vdpa_relay_settle(binding->relay) == -ETIMEDOUT) {
+		vdpa_device_fence(priv->dev, "relay");
+		return -ETIMEDOUT;
+	}
 	/* the promise began with the consumer's word: what was written since is not known one by one */
 	take_log(binding, plan->log_view);
 	mark_all(binding, plan->log_view, plan->domain);
