@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The vDPA framework authors
+"""Live migration from stock QEMU to stock QEMU under traffic, with every byte of memory compared."""
+
+import pytest
+
+from migration import Nomad, mode_of
+from proc import wait_until
+from traffic import Stream
+from vhost_user import Feature, bits
+from virtio_pci import BASIC, MULTIQUEUE, NetDriver
+
+pytestmark = [pytest.mark.usefixtures('need_qemu'), pytest.mark.ours]
+
+DEVICES = {'log': '', 'mirrored': 'log=off', 'relayed': 'relay=always'}
+
+
+@pytest.fixture
+def make_nomad(make_backend, programs, tools, folder):
+    """A guest with a driver and traffic in front of a daemon with two devices."""
+    def make(devargs, *, packed=False, events=False, pairs=1, seed=1, **options):
+        backend = make_backend(sockets=2, pairs=pairs, devargs=devargs,
+                               options=['--interactive']).start()
+        nomad = Nomad(programs, tools, folder, backend, seed,
+                      net=['packed=on'] if packed else [])
+        wanted = MULTIQUEUE if pairs > 1 else BASIC
+        wanted |= bits(Feature.RING_PACKED) if packed else 0
+        wanted |= bits(Feature.EVENT_IDX) if events else 0
+        nomad.driver = NetDriver(nomad.machine, wanted=wanted, pairs=pairs, **options).start()
+        assert nomad.driver.has(Feature.RING_PACKED) == packed
+        assert nomad.driver.has(Feature.EVENT_IDX) == events
+        nomad.flows = nomad.driver.flows([Stream(n, seed=seed) for n in range(pairs)])
+        nomad.traffic(0.2)
+        return nomad
+    return make
+
+
+def finish(nomad, may_repeat=False):
+    """Each frame came back once and in order, or at least once."""
+    nomad.traffic(0.2)
+    nomad.drain()
+    for flow in nomad.flows:
+        books = flow.stream.books()
+        if may_repeat:
+            assert not (books.lost or books.changed or books.reordered or books.foreign), str(books)
+        else:
+            assert books.clean(), str(books)
+        assert books.received > 100, str(books)
+    nomad.backend.expect_alive()
+    print(f'downtimes {nomad.downtimes_ms} ms, frames '
+          f'{sum(flow.stream.sent() for flow in nomad.flows)}, '
+          f'devices {[mode_of(nomad.backend, n) for n in (0, 1)]}')
+
+
+RINGS = pytest.mark.parametrize('packed, events', [
+    pytest.param(packed, events, id=f'{"packed" if packed else "split"}{"-events" if events else ""}')
+    for packed in (False, True) for events in (False, True)])
+
+
+@RINGS
+@pytest.mark.parametrize('device', sorted(DEVICES))
+def test_there_and_back(make_nomad, is_long, device, packed, events):
+    nomad = make_nomad(DEVICES[device], packed=packed, events=events)
+
+    def watch():
+        now = mode_of(nomad.backend, nomad.at)
+        assert now['log'] == 'on', now
+        assert now['mode'] == {'log': 'logging: log wanted', 'mirrored': 'relayed: log wanted',
+                               'relayed': 'relayed: relay=always'}[device]
+    for hop in range(50 if is_long else 4):
+        nomad.move(watch=watch)
+        nomad.traffic(0.2)
+        here = mode_of(nomad.backend, nomad.at)
+        assert here['log'] == 'off', here
+        assert here['mode'] == ('relayed: relay=always' if device == 'relayed' else 'direct'), here
+    finish(nomad)
