@@ -227,6 +227,34 @@ test_no_start_index_is_relayed(void **state)
 	}
 }
 
+/* A packed ring does not show where it stands: relayed from the start where the device does not tell either. */
+static void
+test_no_ring_position_is_relayed(void **state)
+{
+	const struct card_conf conf = {
+		.name = "c0", .nr_pairs = 1, .logs = true, .caps_off = VDPA_CAP_GET_STATE};
+	struct vdpa_vq_state states[2];
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		bool packed = (formats[i] & BIT(VIRTIO_F_RING_PACKED)) != 0;
+		struct card *card;
+		struct guest guest;
+
+		setup(&card, &guest, &conf, formats[i]);
+		for (unsigned int round = 0; round < 3; round++) {
+			assert_int_equal(round == 0 ? guest_start(&guest) : guest_set(&guest), 0);
+			assert_int_equal(status_of(card).mode,
+				packed ? VDPA_MODE_RELAYED : VDPA_MODE_DIRECT);
+			assert_string_equal(
+				status_of(card).mode_why, packed ? "no ring position" : "");
+			assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+			assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
+		}
+		teardown(card, &guest);
+	}
+}
+
 /* The whole table once when logging engages; then just what is written: here one receive buffer's page, and rings. */
 static void
 log_is_exact(const struct card_conf *conf, uint64_t features, enum vdpa_mode mode)
@@ -373,6 +401,7 @@ main(void)
 		cmocka_unit_test(test_relay_off_and_the_promise_of_a_log),
 		cmocka_unit_test(test_switch_over_under_traffic),
 		cmocka_unit_test(test_no_start_index_is_relayed),
+		cmocka_unit_test(test_no_ring_position_is_relayed),
 		cmocka_unit_test(test_log_is_exact),
 		cmocka_unit_test(test_promise_of_the_log),
 		cmocka_unit_test(test_memory_changes_while_relayed),
