@@ -10,6 +10,7 @@ compared while the destination has not been continued: nobody writes to either t
 import random
 import re
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
@@ -62,6 +63,7 @@ class Nomad:
         self.at = 0
         self.differing = 0
         self.downtimes_ms: List[int] = []
+        self.cancelled_in: Counter = Counter()
         self.machine = self._machine(0)
         self.driver: Optional[NetDriver] = None
         self.flows: List[Flow] = []
@@ -157,3 +159,18 @@ class Nomad:
         self.settle_in(self.migrate(**options))
 
 
+
+    def cancelled(self) -> None:
+        """Begin a migration and cancel it at a random moment, perhaps with the device stopped already."""
+        uri = f'unix:{self.folder}/migrate{self.count}'
+        target = self._machine(1 - self.at, ['-S', '-incoming', uri])
+        self.begin(uri, self.random.choice([1, 8, 64]) << 20)
+        self.traffic(self.random.choice([0, 0.01, 0.05, 0.2]) * self.random.random())
+        self.cancelled_in[self.status()] += 1
+        self.machine.qmp.execute('migrate_cancel')
+        wait_until(lambda: self.status() in ('cancelled', 'failed', 'completed'), 10,
+                   'migration is cancelled')
+        assert self.status() == 'cancelled', self.status()
+        wait_until(lambda: self.machine.qmp.execute('query-status')['status'] == 'running', 5,
+                   'the source goes on')
+        target.kill()

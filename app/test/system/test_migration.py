@@ -74,3 +74,67 @@ def test_there_and_back(make_nomad, is_long, device, packed, events):
         assert here['log'] == 'off', here
         assert here['mode'] == ('relayed: relay=always' if device == 'relayed' else 'direct'), here
     finish(nomad)
+
+
+@pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed'])
+@pytest.mark.parametrize('devargs', ['state=get', 'state=get,log=off', 'state=off', 'state=off,log=off',
+                                     'state=off,log=off,relay=always'])
+def test_devices_that_lack_state(make_nomad, is_long, devargs, packed):
+    """No start index: relayed until the driver resets. Position not told: perhaps sent again."""
+    nomad = make_nomad(devargs, packed=packed)
+    first = mode_of(nomad.backend, 0)['mode']
+    if 'always' not in devargs:
+        assert first == ('relayed: no ring position' if 'off' in devargs[:9] and packed else 'direct')
+    for hop in range(20 if is_long else 2):
+        nomad.move()
+        nomad.traffic(0.2)
+        if 'always' not in devargs:
+            here = mode_of(nomad.backend, nomad.at)['mode']
+            assert here == ('relayed: no ring position' if 'off' in devargs[:9] and packed
+                            else 'relayed: no start index')
+    finish(nomad, may_repeat=devargs.startswith('state=off') and 'always' not in devargs)
+    nomad.driver.start()
+    for flow in nomad.flows:
+        flow.stream.abandon()
+    if 'always' not in devargs:
+        wait_until(lambda: mode_of(nomad.backend, nomad.at)['mode'] == first, 5, f'{first} again')
+
+
+@pytest.mark.parametrize('device', ['log', 'mirrored'])
+@pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed'])
+def test_pairs_and_frames_outstanding(make_nomad, is_long, device, packed):
+    """Four pairs, and a slow device: there are frames in the rings whenever it stops."""
+    devargs = ','.join(filter(None, ['delay_us=3000', DEVICES[device]]))
+    nomad = make_nomad(devargs, packed=packed, pairs=4, shape='chained')
+    outstanding = 0
+    for hop in range(20 if is_long else 2):
+        target = nomad.migrate()
+        outstanding += sum(flow.stream.outstanding() for flow in nomad.flows)
+        nomad.settle_in(target)
+        nomad.traffic(0.2)
+    assert outstanding, 'nothing was in flight: the test shows nothing'
+    finish(nomad)
+
+
+@pytest.mark.parametrize('device', sorted(DEVICES))
+@pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed'])
+def test_cancelled_at_any_moment(make_nomad, is_long, device, packed):
+    """Cancelled and tried again; afterwards as it was, and the relay handles nothing."""
+    nomad = make_nomad(DEVICES[device], packed=packed, events=True, seed=7)
+    for turn in range(200 if is_long else 20):
+        nomad.cancelled()
+        nomad.traffic(0.02)
+        nomad.pump()
+    wait_until(lambda: mode_of(nomad.backend, 0)['log'] == 'off', 5, 'the log is off')
+    nomad.traffic(0.3)
+    before = mode_of(nomad.backend, 0)
+    nomad.traffic(0.3)
+    after = mode_of(nomad.backend, 0)
+    if device == 'relayed':
+        assert after['mode'] == 'relayed: relay=always' and after['relayed'] > before['relayed']
+    else:
+        assert after['mode'] == 'direct'
+        assert after == before
+    nomad.move()
+    finish(nomad)
+    print(f'cancelled in the states {nomad.cancelled_in}')
