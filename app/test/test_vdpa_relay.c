@@ -227,7 +227,7 @@ test_no_start_index_is_relayed(void **state)
 	}
 }
 
-/* A packed ring does not show where it stands: relayed from the start where the device does not tell either. */
+/* A packed ring does not show where it stands, and this device does not tell: always relayed. */
 static void
 test_no_ring_position_is_relayed(void **state)
 {

@@ -140,7 +140,7 @@ do_help(void *parsed, struct cmdline *cl, void *arg)
 	(void)arg;
 	cmdline_printf(cl,
 		"help                      this text\n"
-		"list                      devices: parent, front end, features, state, mode, error\n"
+		"list                      devices: front end, features, state, mode, error\n"
 		"create <socket> <device>  %s\n"
 		"delete <device|socket>    undo that; a front end loses its connection\n"
 		"stats [device]            frames, bytes and drops of each queue\n"

@@ -471,7 +471,8 @@ vdpa_relay_vq_asked(const struct vdpa_relay_vq *vq, struct vdpa_relay_written *w
 		vdpa_relay_report(written, ring, sizeof(uint32_t));
 	else
 		vdpa_relay_report(written,
-			ring + offsetof(struct vring_used, ring) + vq->size * 8ull, sizeof(uint16_t));
+			ring + offsetof(struct vring_used, ring) + vq->size * 8ull,
+			sizeof(uint16_t));
 }
 
 void

@@ -261,7 +261,7 @@ vdpa_pass_log_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 		vdpa_device_fence(priv->dev, "relay");
 		return -ETIMEDOUT;
 	}
-	/* the promise began with the consumer's word: what was written since is not known one by one */
+	/* the promise began with the consumer's word: what was written since is not known */
 	take_log(binding, plan->log_view);
 	mark_all(binding, plan->log_view, plan->domain);
 	vdpa_work_every(&binding->work, SYNC_MS);

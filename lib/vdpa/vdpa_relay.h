@@ -44,7 +44,10 @@ int vdpa_relay_vq_end(struct vdpa_relay *relay, uint16_t index, struct vdpa_vq_s
 int vdpa_relay_vq_set_call(struct vdpa_relay *relay, uint16_t index, const struct vdpa_fd *call);
 /** Interrupt the guest. */
 void vdpa_relay_vq_signal(struct vdpa_relay *relay, uint16_t index);
-/** Each running queue is between two bursts once: a burst that began before the call has ended when it returns. */
+/**
+ * Each running queue is between two bursts once: a burst that began before the call has ended when it
+ * returns. @return 0; -ETIMEDOUT a worker hangs
+ */
 int vdpa_relay_settle(struct vdpa_relay *relay);
 /** All running queues use what vdpa_relay_domain() gave last. The former domain stays until it returns. */
 int vdpa_relay_update_memory(struct vdpa_relay *relay);

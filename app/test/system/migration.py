@@ -2,9 +2,9 @@
 # Copyright (c) 2026 The vDPA framework authors
 """Live migration from QEMU to QEMU on one machine, under traffic of a driver that is the test.
 
-QEMU pauses before the switch-over (capability pause-before-switchover: the device is stopped, memory not
-yet sent to its end), so that the driver stops between two of its steps, as a processor does. Memory is
-compared while the destination has not been continued: nobody writes to either then.
+QEMU pauses before the switch-over (capability pause-before-switchover: the device is stopped,
+memory not yet sent to its end), so that the driver stops between two of its steps, as a processor
+does. Memory is compared while the destination has not been continued: nobody writes to either then.
 """
 
 import random
@@ -161,7 +161,7 @@ class Nomad:
 
 
     def cancelled(self) -> None:
-        """Begin a migration and cancel it at a random moment, perhaps with the device stopped already."""
+        """Begin a migration, cancel it at a random moment, perhaps with the device stopped."""
         uri = f'unix:{self.folder}/migrate{self.count}'
         target = self._machine(1 - self.at, ['-S', '-incoming', uri])
         self.begin(uri, self.random.choice([1, 8, 64]) << 20)

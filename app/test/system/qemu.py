@@ -125,7 +125,7 @@ class Qtest(LineSocket):
 
 
 class QtestWords:
-    """Words of a region: read from the memory file, written by QEMU, which puts that into its log."""
+    """Words of a region: read from the memory file, written by QEMU, which logs that."""
 
     def __init__(self, qtest: Qtest, region: Region, width: int):
         self.qtest, self.width, self.gpa = qtest, width, region.gpa
@@ -375,5 +375,3 @@ class PciDevice:
             number += 2 if wide else 1
         self.write(2, 4, self.read(2, 4) | 0x6)
         return bars
-
-

@@ -2,7 +2,7 @@
 # Copyright (c) 2026 The vDPA framework authors
 """The log of dirty pages as a front end sees it that marks nothing itself.
 
-Driver and device share no pages but those of a packed descriptor ring: areas begin on pages of their own.
+Driver and device share no pages but those of a packed descriptor ring: areas begin on own pages.
 """
 
 import mmap

@@ -113,8 +113,8 @@ report_add(struct sw_net_vq *vq, struct report *report, uint64_t iova, uint32_t 
 }
 
 /*
- * What a burst wrote to the consumer's memory: buffers as far as they were filled, and the ring. After it is flushed: a page
- * that is reported first may be copied before it is written.
+ * What a burst wrote to the consumer's memory: buffers as far as they were filled, and the ring.
+ * After it is flushed: a page that is reported first may be copied before it is written.
  */
 static void
 report_written(struct sw_net_vq *vq, const struct vring_chain *chains, uint16_t nr)
