@@ -156,6 +156,39 @@ switch_over(const struct card_conf *conf, uint64_t features)
 	teardown(card, &guest);
 }
 
+/* A bus driver that binds it is told; what it was told does not change while it is bound. */
+static void
+test_relay_off_and_the_promise_of_a_log(void **state)
+{
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1};
+	struct vdpa_contract contract;
+	struct card *card = card_create(&conf);
+	struct guest guest;
+	uint8_t *log = new_log();
+
+	(void)state;
+	assert_non_null(card);
+	assert_int_equal(vdpa_device_relay_set(card_device(card), VDPA_RELAY_OFF), 0);
+	assert_int_equal(guest_create(&guest, card_device(card), PLAIN, 1), 0);
+	vdpa_binding_contract(guest.binding, &contract);
+	assert_false(contract.can_log);
+	set_log(&guest, log);
+	assert_int_not_equal(guest_start(&guest), 0);
+	assert_int_equal(guest_destroy(&guest), 0);
+
+	assert_int_equal(vdpa_device_relay_set(card_device(card), VDPA_RELAY_AUTO), 0);
+	assert_int_equal(guest_create(&guest, card_device(card), PLAIN, 1), 0);
+	vdpa_binding_contract(guest.binding, &contract);
+	assert_true(contract.can_log);
+	assert_int_equal(vdpa_device_relay_set(card_device(card), VDPA_RELAY_OFF), -EBUSY);
+	set_log(&guest, log);
+	assert_int_equal(guest_start(&guest), 0);
+	assert_int_equal(status_of(card).mode, VDPA_MODE_RELAYED);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	teardown(card, &guest);
+	munmap(log, LOG_BYTES);
+}
+
 static void
 test_switch_over_under_traffic(void **state)
 {
@@ -196,6 +229,34 @@ test_no_start_index_is_relayed(void **state)
 		assert_int_equal(guest_set(&guest), 0);
 		assert_int_equal(status_of(card).mode, VDPA_MODE_DIRECT);
 		assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+		teardown(card, &guest);
+	}
+}
+
+/* A packed ring does not show where it stands, and this device does not tell: always relayed. */
+static void
+test_no_ring_position_is_relayed(void **state)
+{
+	const struct card_conf conf = {
+		.name = "c0", .nr_pairs = 1, .logs = true, .caps_off = VDPA_CAP_GET_STATE};
+	struct vdpa_vq_state states[2];
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		bool packed = (formats[i] & BIT(VIRTIO_F_RING_PACKED)) != 0;
+		struct card *card;
+		struct guest guest;
+
+		setup(&card, &guest, &conf, formats[i]);
+		for (unsigned int round = 0; round < 3; round++) {
+			assert_int_equal(round == 0 ? guest_start(&guest) : guest_set(&guest), 0);
+			assert_int_equal(status_of(card).mode,
+				packed ? VDPA_MODE_RELAYED : VDPA_MODE_DIRECT);
+			assert_string_equal(
+				status_of(card).mode_why, packed ? "no ring position" : "");
+			assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+			assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
+		}
 		teardown(card, &guest);
 	}
 }
@@ -349,8 +410,10 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_frames_pass_relayed),
+		cmocka_unit_test(test_relay_off_and_the_promise_of_a_log),
 		cmocka_unit_test(test_switch_over_under_traffic),
 		cmocka_unit_test(test_no_start_index_is_relayed),
+		cmocka_unit_test(test_no_ring_position_is_relayed),
 		cmocka_unit_test(test_log_is_exact),
 		cmocka_unit_test(test_promise_of_the_log),
 		cmocka_unit_test(test_memory_changes_while_relayed),

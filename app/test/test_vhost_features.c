@@ -24,7 +24,8 @@
  * Bits by number (virtio 1.2, 6 and 5.1.3, 5.2.3), written down a second time on purpose: a row
  * that is changed by mistake must not change its own test.
  */
-static const uint64_t transport_any = BIT(27) | BIT(28) | BIT(29) | BIT(32) | BIT(34) | BIT(35);
+static const uint64_t transport_any = BIT(26) | BIT(27) | BIT(28) | BIT(29) | BIT(32) | BIT(34) |
+	BIT(35);
 static const uint64_t transport_own = BIT(36);
 static const uint64_t net_any = BITS(0, 1) | BITS(7, 15) | BIT(17) | BIT(18) | BIT(22);
 static const uint64_t net_own = BITS(2, 3) | BIT(5) | BIT(16) | BITS(19, 21) | BIT(23) |
@@ -70,10 +71,10 @@ static void
 test_bits_between_class_and_device_are_never_passed(void **state)
 {
 	/*
-	 * LOG_ALL, PROTOCOL_FEATURES, ACCESS_PLATFORM, SR_IOV, NOTIFICATION_DATA, its like,
-	 * RING_RESET, ADMIN_VQ
+	 * PROTOCOL_FEATURES, ACCESS_PLATFORM, SR_IOV, NOTIFICATION_DATA, its like, RING_RESET,
+	 * ADMIN_VQ
 	 */
-	const uint64_t never = BIT(26) | BIT(30) | BIT(33) | BITS(37, 41);
+	const uint64_t never = BIT(30) | BIT(33) | BITS(37, 41);
 
 	(void)state;
 	assert_int_equal(vdpa_vhost_features(never, VIRTIO_ID_NET, true), 0);
@@ -110,8 +111,25 @@ static void
 test_protocol_features_are_those_of_the_border(void **state)
 {
 	(void)state;
-	/* MQ, REPLY_ACK, BACKEND_REQ, CONFIG, STATUS */
-	assert_int_equal(vdpa_vhost_protocol_features, BIT(0) | BIT(3) | BIT(5) | BIT(9) | BIT(16));
+	/* MQ, LOG_SHMFD, REPLY_ACK, BACKEND_REQ, CONFIG, STATUS */
+	assert_int_equal(
+		vdpa_vhost_protocol_features, BIT(0) | BIT(1) | BIT(3) | BIT(5) | BIT(9) | BIT(16));
+}
+
+/* What a device says of bit 26 does not count: whether the class can log for it does. */
+static void
+test_log_all_is_offered_where_the_class_can_log(void **state)
+{
+	struct vdpa_contract contract = {
+		.virtio_id = VIRTIO_ID_NET, .features = BIT(32), .can_log = true};
+
+	(void)state;
+	assert_int_equal(vdpa_vhost_offered(&contract, true), BIT(32) | BIT(26));
+	assert_int_equal(vdpa_vhost_offered(&contract, false), BIT(32) | BIT(26));
+	contract.features |= BIT(26);
+	contract.can_log = false;
+	assert_int_equal(vdpa_vhost_offered(&contract, true), BIT(32));
+	assert_int_equal(vdpa_vhost_offered(&contract, false), BIT(32));
 }
 
 static uint32_t
@@ -151,6 +169,7 @@ main(void)
 		cmocka_unit_test(test_unknown_device_type_gets_transport_features_only),
 		cmocka_unit_test(test_stock_net_features_are_in_librte_vhosts_list),
 		cmocka_unit_test(test_protocol_features_are_those_of_the_border),
+		cmocka_unit_test(test_log_all_is_offered_where_the_class_can_log),
 		cmocka_unit_test(test_queue_num_suffices_for_readers_of_pairs_and_of_rings),
 	};
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The vDPA framework authors
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,6 +96,12 @@ device_word(size_t i)
 	return name;
 }
 
+static const char *
+relay_word(size_t i)
+{
+	return vdpa_relay_name(i);
+}
+
 #define WORD(field, from, what)                                                                   \
 	{                                                                                         \
 		.hdr = {.ops = &word_ops, .offset = offsetof(struct words, field)}, .word = from, \
@@ -103,6 +110,7 @@ device_word(size_t i)
 
 static struct token_word device_first = WORD(first, device_word, "name of a device");
 static struct token_word device_second = WORD(second, device_word, "name of a device");
+static struct token_word relay_second = WORD(second, relay_word, "auto, always or off");
 static struct token_word bound_first = WORD(
 	first, vdpad_binding_word, "name of a device, or a socket's path");
 
@@ -116,6 +124,8 @@ static cmdline_parse_token_string_t delete_verb = TOKEN_STRING_INITIALIZER(
 	struct words, verb, "delete");
 static cmdline_parse_token_string_t stats_verb = TOKEN_STRING_INITIALIZER(
 	struct words, verb, "stats");
+static cmdline_parse_token_string_t relay_verb = TOKEN_STRING_INITIALIZER(
+	struct words, verb, "relay");
 static cmdline_parse_token_string_t quit_verb = TOKEN_STRING_INITIALIZER(
 	struct words, verb, "quit");
 static cmdline_parse_token_string_t socket_first = TOKEN_STRING_INITIALIZER(
@@ -130,10 +140,11 @@ do_help(void *parsed, struct cmdline *cl, void *arg)
 	(void)arg;
 	cmdline_printf(cl,
 		"help                      this text\n"
-		"list                      devices: parent, front end, features, state, error\n"
+		"list                      devices: front end, features, state, mode, error\n"
 		"create <socket> <device>  %s\n"
 		"delete <device|socket>    undo that; a front end loses its connection\n"
 		"stats [device]            frames, bytes and drops of each queue\n"
+		"relay <device> <when>     put it on shadow rings: auto, always or off\n"
 		"quit                      stop all devices and leave\n",
 		connects ? "connect a device to a socket that its front end listens on"
 			 : "let front ends connect to a device at a socket");
@@ -204,6 +215,35 @@ do_stats_device(void *parsed, struct cmdline *cl, void *arg)
 		vdpad_show_stats(cl, dev);
 }
 
+static int
+relay_policy(const char *text, enum vdpa_relay_policy *relay)
+{
+	for (unsigned int i = 0; vdpa_relay_name(i) != NULL; i++)
+		if (strcmp(text, vdpa_relay_name(i)) == 0) {
+			*relay = i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+static void
+do_relay(void *parsed, struct cmdline *cl, void *arg)
+{
+	const struct words *words = parsed;
+	struct vdpa_device *dev = find_device(cl, words->first);
+	enum vdpa_relay_policy relay;
+
+	(void)arg;
+	if (dev == NULL)
+		return;
+	if (relay_policy(words->second, &relay) != 0)
+		cmdline_printf(cl, "error: relay %s: auto, always or off\n", words->second);
+	else if (vdpa_device_relay_set(dev, relay) != 0)
+		cmdline_printf(cl, "error: %s\n", vdpa_error_text());
+	else
+		cmdline_printf(cl, "%s: relay %s\n", words->first, words->second);
+}
+
 static void
 do_quit(void *parsed, struct cmdline *cl, void *arg)
 {
@@ -230,11 +270,14 @@ static cmdline_parse_inst_t stats_inst = {
 static cmdline_parse_inst_t stats_device_inst = {.f = do_stats_device,
 	.help_str = "stats <device>",
 	.tokens = {TOKEN(stats_verb), TOKEN(device_first), NULL}};
+static cmdline_parse_inst_t relay_inst = {.f = do_relay,
+	.help_str = "relay <device> auto|always|off",
+	.tokens = {TOKEN(relay_verb), TOKEN(device_first), TOKEN(relay_second), NULL}};
 static cmdline_parse_inst_t quit_inst = {
 	.f = do_quit, .help_str = "quit: stop and leave", .tokens = {TOKEN(quit_verb), NULL}};
 
 static cmdline_parse_ctx_t commands[] = {&help_inst, &list_inst, &create_inst, &delete_inst,
-	&stats_inst, &stats_device_inst, &quit_inst, NULL};
+	&stats_inst, &stats_device_inst, &relay_inst, &quit_inst, NULL};
 
 cmdline_parse_ctx_t *
 vdpad_commands(bool client)

@@ -39,6 +39,25 @@ state_name(const struct vdpa_device_status *status)
 }
 
 static void
+show_mode(const struct cmdline *cl, const struct vdpa_device_status *status)
+{
+	const struct vdpa_pauses *pauses = &status->pauses;
+
+	cmdline_printf(cl, "  mode       %s%s%s; relay %s, %" PRIu64 " entries relayed",
+		status->running ? vdpa_mode_name(status->mode) : "stopped",
+		status->running && status->mode_why[0] != '\0' ? ": " : "",
+		status->running ? status->mode_why : "", vdpa_relay_name(status->relay),
+		status->relayed);
+	cmdline_printf(cl, "; log %s, %" PRIu64 " pages and %" PRIu64 " tables marked",
+		status->log ? "on" : "off", status->dirty_pages, status->dirty_tables);
+	cmdline_printf(cl, "; %" PRIu64 " switches", pauses->nr);
+	if (pauses->nr > 0)
+		cmdline_printf(cl, ", pause %" PRIu64 " us, at most %" PRIu64 " us",
+			pauses->last_us, pauses->max_us);
+	cmdline_printf(cl, "\n");
+}
+
+static void
 show_device(const struct cmdline *cl, const struct vdpa_device_status *status)
 {
 	const char *type = vdpa_type_name(status->virtio_id);
@@ -57,6 +76,7 @@ show_device(const struct cmdline *cl, const struct vdpa_device_status *status)
 	show_features(cl, status);
 	cmdline_printf(cl, "  state      %s, %u virtqueues running, health %s\n",
 		state_name(status), status->nr_vqs_running, vdpa_health_name(status->health));
+	show_mode(cl, status);
 	cmdline_printf(cl, "  last error %s\n",
 		status->last_error[0] != '\0' ? status->last_error : "none");
 }

@@ -2,6 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -465,6 +466,19 @@ vdpa_relay_vq_arm(struct vdpa_relay_vq *vq)
 		vdpa_relay_split_ask(vq, true);
 	vring_fence();
 	return vq->packed ? vdpa_relay_packed_pending(vq) : vdpa_relay_split_pending(vq);
+}
+
+void
+vdpa_relay_vq_asked(const struct vdpa_relay_vq *vq, struct vdpa_relay_written *written)
+{
+	uint64_t ring = vq->config.device_iova;
+
+	if (vq->packed || !vq->event_idx)
+		vdpa_relay_report(written, ring, sizeof(uint32_t));
+	else
+		vdpa_relay_report(written,
+			ring + offsetof(struct vring_used, ring) + vq->size * 8ull,
+			sizeof(uint16_t));
 }
 
 void

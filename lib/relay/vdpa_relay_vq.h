@@ -103,6 +103,11 @@ bool vdpa_relay_vq_signal_needed(struct vdpa_relay_vq *vq);
 
 /** Ask both sides for notifications and look again. @return true: there is work */
 bool vdpa_relay_vq_arm(struct vdpa_relay_vq *vq);
+/**
+ * Report where asking, and no longer asking, writes to the guest's ring: after each of them, and
+ * after vdpa_relay_vq_stop().
+ */
+void vdpa_relay_vq_asked(const struct vdpa_relay_vq *vq, struct vdpa_relay_written *written);
 /** No notification is needed while it is polled. */
 void vdpa_relay_vq_disarm(struct vdpa_relay_vq *vq);
 

@@ -305,7 +305,8 @@ struct vdpa_device_status {
 
 /**
  * Change when a device is relayed. Takes effect at once, under traffic. Management thread.
- * @return 0; -EBUSY off, while its consumer's log needs the relay.
+ * @return 0; -EBUSY off, while it is bound: its consumer was told that it can be logged, which
+ *	needs the relay: unbind it first.
  */
 int vdpa_device_relay_set(struct vdpa_device *dev, enum vdpa_relay_policy relay);
 const char *vdpa_relay_name(enum vdpa_relay_policy relay);

@@ -129,9 +129,8 @@ check_caps(const struct vdpa_device *dev, const struct vdpa_device_ops *ops, uin
 		return refuse(dev, "a device that is not HOST_VA needs the op kick");
 	if ((ops->vq_start != NULL) != ((caps & VDPA_CAP_LATE_VQ) != 0))
 		return refuse(dev, "LATE_VQ and the ops vq_start and vq_stop go together");
-	if ((caps & VDPA_CAP_DIRTY) != 0 ? ops->dirty_start == NULL || ops->dirty_stop == NULL
-					 : ops->dirty_start != NULL || ops->dirty_stop != NULL)
-		return refuse(dev, "DIRTY and the ops dirty_start and dirty_stop go together");
+	if ((caps & VDPA_CAP_DIRTY) != 0 && (ops->dirty_start == NULL || ops->dirty_stop == NULL))
+		return refuse(dev, "DIRTY needs the ops dirty_start and dirty_stop");
 	if (ops->cvq != NULL && (caps & VDPA_CAP_CTRL_VQ) != 0)
 		return refuse(dev, "CTRL_VQ excludes the op cvq");
 	return 0;
@@ -155,6 +154,12 @@ check_info(const struct vdpa_device *dev, const struct vdpa_device_ops *ops,
 	if (info->iova_first > info->iova_last)
 		return refuse(dev, "iova_first is above iova_last");
 	return check_caps(dev, ops, info->caps);
+}
+
+static bool
+can_log(const struct vdpa_info *info, enum vdpa_relay_policy relay)
+{
+	return (info->caps & VDPA_CAP_DIRTY) != 0 || relay != VDPA_RELAY_OFF;
 }
 
 static void
@@ -183,7 +188,7 @@ make_contract(struct vdpa_device_priv *priv)
 	contract->nr_vqs = info->nr_vqs_max + (priv->class_cvq ? 1 : 0);
 	contract->vq_size_max = info->vq_size_max;
 	contract->config_size_bytes = info->config_size_bytes;
-	contract->can_log = (info->caps & VDPA_CAP_DIRTY) != 0 || info->relay != VDPA_RELAY_OFF;
+	contract->can_log = can_log(info, info->relay);
 }
 
 static void
@@ -592,16 +597,17 @@ int
 vdpa_device_relay_set(struct vdpa_device *dev, enum vdpa_relay_policy relay)
 {
 	struct vdpa_device_priv *priv = dev->priv;
-	bool needed;
+	bool promised;
 
 	pthread_mutex_lock(&priv->lock);
-	/* the consumer was told that it can be logged */
-	needed = relay == VDPA_RELAY_OFF && (priv->info.caps & VDPA_CAP_DIRTY) == 0 &&
-		priv->binding != NULL && priv->binding->session != NULL && priv->contract.can_log;
-	if (!needed)
+	/* a bus driver has its contract and offers it to whoever comes */
+	promised = priv->binding != NULL && priv->contract.can_log && !can_log(&priv->info, relay);
+	if (!promised)
 		priv->relay = relay;
+	if (priv->binding == NULL)
+		priv->contract.can_log = can_log(&priv->info, relay);
 	pthread_mutex_unlock(&priv->lock);
-	if (needed)
+	if (promised)
 		return vdpa_error_set(-EBUSY,
 			"%s: its consumer was promised a log, which needs the relay", dev->name);
 	report_queued(priv);

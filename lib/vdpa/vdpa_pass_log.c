@@ -18,6 +18,14 @@ can_start_anywhere(const struct vdpa_device_priv *priv)
 	return (priv->info.caps & VDPA_CAP_SET_STATE) != 0;
 }
 
+/* Where a queue stopped is told by the device, or stands in memory; else nobody knows. */
+static bool
+position_is_known(const struct vdpa_device_priv *priv, uint64_t features)
+{
+	return (priv->info.caps & VDPA_CAP_GET_STATE) != 0 ||
+		(priv->type->index_in_memory && !vdpa_pass_packed(features));
+}
+
 static void
 set_mode(struct vdpa_plan *plan, enum vdpa_mode mode, const char *why)
 {
@@ -33,6 +41,8 @@ vdpa_pass_choose_mode(struct vdpa_binding *binding, struct vdpa_plan *plan)
 
 	if (plan->relay == VDPA_RELAY_ALWAYS)
 		set_mode(plan, VDPA_MODE_RELAYED, "relay=always");
+	else if (plan->relay == VDPA_RELAY_AUTO && !position_is_known(priv, plan->features))
+		set_mode(plan, VDPA_MODE_RELAYED, "no ring position");
 	else if (plan->log && !logs && plan->relay == VDPA_RELAY_AUTO)
 		set_mode(plan, VDPA_MODE_RELAYED, "log wanted");
 	else if (binding->run.session != NULL && binding->run.session == plan->session &&
@@ -245,10 +255,13 @@ vdpa_pass_log_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 		vdpa_cvq_set_dirty(binding->cvq, binding->run.dirty);
 	if (!gap)
 		return 0;
-	/*
-	 * the promise began with the consumer's word: what was written since is not known one by
-	 * one
-	 */
+	/* a burst that began without reporting may end after the table is marked */
+	if (binding->run.mode == VDPA_MODE_RELAYED && binding->run.session != NULL &&
+		vdpa_relay_settle(binding->relay) == -ETIMEDOUT) {
+		vdpa_device_fence(priv->dev, "relay");
+		return -ETIMEDOUT;
+	}
+	/* the promise began with the consumer's word: what was written since is not known */
 	take_log(binding, plan->log_view);
 	mark_all(binding, plan->log_view, plan->domain);
 	vdpa_work_every(&binding->work, SYNC_MS);

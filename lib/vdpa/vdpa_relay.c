@@ -27,7 +27,7 @@ struct relay_queue {
 	struct vdpa_relay *relay;
 	struct vdpa_relay_vq *vq;
 	uint16_t index;
-	bool runs, failed;
+	bool runs, failed, asked;
 	int shadow_kick, shadow_call;
 	struct vdpa_call guest_call;
 	_Atomic(uint64_t) entries; /* one writer: the worker */
@@ -225,6 +225,15 @@ hand_back(struct relay_queue *queue)
 	return nr;
 }
 
+static void
+report_asked(struct relay_queue *queue)
+{
+	struct vdpa_relay_written written = {.ranges = queue->written, .nr_max = WRITTEN_MAX};
+
+	vdpa_relay_vq_asked(queue->vq, &written);
+	vdpa_dirty(queue->relay->priv->dev, written.ranges, written.nr);
+}
+
 static unsigned int
 relay_poll(struct vdpa_path *path)
 {
@@ -232,6 +241,9 @@ relay_poll(struct vdpa_path *path)
 	uint32_t nr_avail, nr_used;
 
 	nr_avail = vdpa_relay_vq_avail(queue->vq, BURST);
+	if (queue->asked)
+		report_asked(queue);
+	queue->asked = false;
 	if (nr_avail > 0 && vdpa_relay_vq_kick_needed(queue->vq))
 		kick_device(queue);
 	nr_used = hand_back(queue);
@@ -248,7 +260,12 @@ relay_poll(struct vdpa_path *path)
 static bool
 relay_arm(struct vdpa_path *path)
 {
-	return vdpa_relay_vq_arm(((struct relay_queue *)path)->vq);
+	struct relay_queue *queue = (struct relay_queue *)path;
+	bool more = vdpa_relay_vq_arm(queue->vq);
+
+	queue->asked = true;
+	report_asked(queue);
+	return more;
 }
 
 static int
@@ -369,6 +386,7 @@ vdpa_relay_vq_end(struct vdpa_relay *relay, uint16_t index, struct vdpa_vq_state
 	while (hand_back(queue) > 0)
 		;
 	at = vdpa_relay_vq_stop(queue->vq);
+	report_asked(queue);
 	*state = (struct vdpa_vq_state){at.avail, at.used};
 	atomic_fetch_add(&relay->entries_ended, atomic_exchange(&queue->entries, 0));
 	return 0;
@@ -411,6 +429,22 @@ vdpa_relay_update_memory(struct vdpa_relay *relay)
 	}
 	use_guest(relay);
 	return 0;
+}
+
+static void
+nothing(void *arg __rte_unused)
+{
+}
+
+int
+vdpa_relay_settle(struct vdpa_relay *relay)
+{
+	int rc = 0;
+
+	for (uint16_t i = 0; i < relay->priv->contract.nr_vqs && rc == 0; i++)
+		if (relay->queues[i] != NULL && relay->queues[i]->runs)
+			rc = vdpa_path_run(&relay->queues[i]->path, nothing, NULL);
+	return rc;
 }
 
 uint64_t

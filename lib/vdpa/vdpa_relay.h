@@ -48,6 +48,11 @@ int vdpa_relay_vq_set_call(struct vdpa_relay *relay, uint16_t index, const struc
 /** Interrupt the guest. */
 void vdpa_relay_vq_signal(struct vdpa_relay *relay, uint16_t index);
 /**
+ * Each running queue is between two bursts once: a burst that began before the call has ended when
+ * it returns. @return 0; -ETIMEDOUT a worker hangs
+ */
+int vdpa_relay_settle(struct vdpa_relay *relay);
+/**
  * All running queues use what vdpa_relay_domain() gave last. The former domain stays until it
  * returns.
  */

@@ -3,6 +3,7 @@
  */
 
 #include <errno.h>
+#include <stddef.h>
 
 #include "vring_walk.h"
 
@@ -358,4 +359,28 @@ vring_dev_rewind(struct vring_dev *q)
 	q->avail_wrap = q->used_wrap;
 	q->in_flight = 0;
 	return slots;
+}
+
+uint32_t
+vring_dev_written(const struct vring_dev *q, uint32_t nr_slots, struct vring_range *ranges)
+{
+	uint64_t entry_bytes = q->packed ? VRING_DESC_BYTES : sizeof(struct vring_used_elem);
+	uint64_t ring = q->packed ? q->desc_iova
+				  : q->device_iova + offsetof(struct vring_used, ring);
+	uint32_t last = q->packed ? q->used : (uint32_t)(q->used & (q->size - 1));
+	uint32_t nr = 0, before_last;
+
+	nr_slots = nr_slots < q->size ? nr_slots : q->size;
+	before_last = nr_slots < last ? nr_slots : last;
+	if (before_last != 0)
+		ranges[nr++] = (struct vring_range){
+			ring + (last - before_last) * entry_bytes, before_last * entry_bytes};
+	if (nr_slots > before_last)
+		ranges[nr++] = (struct vring_range){
+			ring + (q->size - (nr_slots - before_last)) * entry_bytes,
+			(nr_slots - before_last) * entry_bytes};
+	ranges[nr++] = (struct vring_range){q->device_iova, sizeof(uint32_t)};
+	if (!q->packed)
+		ranges[nr++] = (struct vring_range){ring + q->size * entry_bytes, sizeof(uint16_t)};
+	return nr;
 }

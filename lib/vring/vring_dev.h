@@ -278,6 +278,21 @@ void vring_dev_disarm(struct vring_dev *q);
 /** Is a buffer available that was not consumed? Reads the ring's index or flags. */
 bool vring_dev_pending(struct vring_dev *q);
 
+/** Ranges that vring_dev_written() may fill. */
+#define VRING_DEV_WRITTEN_MAX 5
+
+/**
+ * What the device side wrote to the ring itself, for dirty marking: the last used entries, the
+ * index, and what asks the driver for notifications. Pure.
+ *
+ * @param q the queue
+ * @param nr_slots slots (split: entries) pushed last; 0 gives what vring_dev_arm() writes
+ * @param[out] ranges room for VRING_DEV_WRITTEN_MAX
+ * @return how many
+ */
+uint32_t
+vring_dev_written(const struct vring_dev *q, uint32_t nr_slots, struct vring_range *ranges);
+
 /** Where the queue stands: consumed and flushed. What is pushed and not flushed does not count. */
 struct vring_state vring_dev_state(const struct vring_dev *q);
 

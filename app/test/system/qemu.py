@@ -7,6 +7,7 @@ qtest, guest memory is QEMU's own memory file, mapped here. Works with QEMU 7.2,
 No MSI-X: QEMU 7.2 without KVM crashes when a vhost-user device has it.
 """
 
+import base64
 import json
 import os
 import re
@@ -82,14 +83,33 @@ class LineSocket:
 class Qtest(LineSocket):
     """qtest: port and memory accesses as the guest's processor makes them."""
 
+    unanswered = 0
+
     def command(self, text: str) -> int:
+        self.settle()
         self.send(text)
+        return self._answer()
+
+    def _answer(self) -> int:
         while True:
             words = self.receive().split()
             if words[0] == 'OK':
                 return int(words[1], 0) if len(words) > 1 else 0
             if words[0] != 'IRQ':
-                raise ProgramError(f'qtest: {text}: {" ".join(words)}')
+                raise ProgramError(f'qtest: {" ".join(words)}')
+
+    def post(self, text: str) -> None:
+        """A command whose answer is taken later. Commands are carried out in their order."""
+        if self.unanswered >= 64:
+            self.settle()
+        self.send(text)
+        self.unanswered += 1
+
+    def settle(self) -> None:
+        """Wait until all that was posted is done."""
+        while self.unanswered:
+            self._answer()
+            self.unanswered -= 1
 
     def out(self, width: int, port: int, value: int) -> None:
         self.command(f'out{"bwl"[width >> 1]} {port:#x} {value:#x}')
@@ -102,6 +122,50 @@ class Qtest(LineSocket):
 
     def read(self, width: int, addr: int) -> int:
         return self.command(f'read{"bwl"[width >> 1]} {addr:#x}')
+
+
+class QtestWords:
+    """Words of a region: read from the memory file, written by QEMU, which logs that."""
+
+    def __init__(self, qtest: Qtest, region: Region, width: int):
+        self.qtest, self.width, self.gpa = qtest, width, region.gpa
+        self.view = region.words[width]
+        self._write = 'write' + ' wlq'[width.bit_length() - 1]
+
+    def __getitem__(self, at: int) -> int:
+        self.qtest.settle()
+        return self.view[at]
+
+    def __setitem__(self, at: int, value: int) -> None:
+        self.qtest.post(f'{self._write} {self.gpa + at * self.width:#x} {value:#x}')
+
+    def release(self) -> None:
+        self.view.release()
+
+
+class QtestMemory(GuestMemory):
+    """Guest memory that is written as the guest's processor does it: a migration takes it along.
+
+    What a test writes to the memory file itself, QEMU does not know of."""
+
+    def __init__(self, qtest: Qtest):
+        super().__init__()
+        self.qtest = qtest
+
+    def add(self, region: Region) -> Region:
+        region.words = {width: QtestWords(self.qtest, region, width)    # type: ignore[misc]
+                        for width in region.words}
+        return super().add(region)
+
+    def read(self, addr: int, size: int) -> bytes:
+        self.qtest.settle()
+        return super().read(addr, size)
+
+    def write(self, addr: int, data: bytes) -> None:
+        for start in range(0, len(data), 4096):
+            part = data[start:start + 4096]
+            self.qtest.post(f'b64write {addr + start:#x} {len(part):#x} '
+                            f'{base64.b64encode(part).decode()}')
 
 
 class Qmp(LineSocket):
@@ -145,12 +209,14 @@ class Machine:
     """One QEMU. Its network card is behind the vhost-user socket `path`.
 
     server: QEMU listens and the back end connects. net is a list of properties of virtio-net-pci
-    such as 'packed=on'. The card is at PCI slot 4."""
+    such as 'packed=on'. The card is at PCI slot 4. logged: what the driver writes is in QEMU's log
+    of dirty pages (slower). options: more of QEMU's command line."""
 
     def __init__(self, programs: ProgramSet, tools: Tools, folder: Path, path: str, *,
                  queues: int = 1, server: bool = False, reconnect: bool = True,
                  machine: str = 'pc', net: Sequence[str] = (), name: str = 'vm',
-                 memory: str = 'memory-backend-memfd,share=on', wait: bool = True):
+                 memory: str = 'memory-backend-memfd,share=on', wait: bool = True,
+                 logged: bool = False, options: Sequence[str] = ()):
         assert tools.qemu is not None
         self.version = tools.qemu_version()
         self.folder, self.name = folder, name
@@ -175,10 +241,11 @@ class Machine:
                 '-object', f'{memory},id=ram,size={RAM_BYTES}',
                 '-qtest', f'unix:{folder}/{name}.qtest,server=on,wait=off', '-qtest-log', 'none',
                 '-qmp', f'unix:{folder}/{name}.qmp,server=on,wait=off',
-                '-chardev', chardev, '-netdev', netdev, '-device', ','.join(card)]
+                '-chardev', chardev, '-netdev', netdev, '-device', ','.join(card), *options]
         for leftover in ('qtest', 'qmp'):
             (folder / f'{name}.{leftover}').unlink(missing_ok=True)
         self.program = programs.start(argv, name=f'qemu-{name}')
+        self.logged = logged
         self.mem = GuestMemory()
         self.dimms: Dict[str, Region] = {}
         if wait:
@@ -192,6 +259,8 @@ class Machine:
         """Open qtest and QMP and map the guest's memory. QEMU answers once the back end is there."""
         self.qtest = Qtest(self.folder / f'{self.name}.qtest', self.program)
         self.qmp = Qmp(self.folder / f'{self.name}.qmp', self.program)
+        if self.logged:
+            self.mem = QtestMemory(self.qtest)
         self.mem.add(self._map_memory(0, RAM_BYTES))
         self.mem.use_for_alloc(1 << 20, RAM_BYTES)
 

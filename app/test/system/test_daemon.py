@@ -286,6 +286,33 @@ def test_prompt_creates_and_deletes(daemon, serving):
     assert serving.wait(10) == 0
 
 
+def test_prompt_relays_under_traffic(daemon, serving):
+    prompt = Prompt(serving)
+    assert prompt.list()['vdpa_sw_net0']['mode'].startswith('stopped; relay auto, 0 entries')
+    run = traffic(daemon, 'front', daemon.socket('v0'))
+    assert prompt.list()['vdpa_sw_net0']['mode'].startswith('direct; relay auto, 0 entries')
+    relayed = 0
+    for number in range(1, 4):
+        prompt.ask('relay vdpa_sw_net0 always', 'vdpa_sw_net0: relay always')
+        wait_until(lambda: 'relayed: relay=always' in prompt.list()['vdpa_sw_net0']['mode'], 5,
+                   'it is relayed')
+        time.sleep(0.2)
+        prompt.ask('relay vdpa_sw_net0 auto', 'vdpa_sw_net0: relay auto')
+        wait_until(lambda: prompt.list()['vdpa_sw_net0']['mode'].startswith('direct;'), 5,
+                   'it is direct')
+        mode = prompt.list()['vdpa_sw_net0']['mode']
+        now = int(re.search(r'(\d+) entries relayed', mode)[1])
+        assert now > relayed, mode
+        assert f'; {2 * number} switches, pause ' in mode
+        relayed = now
+    prompt.ask('relay vdpa_sw_net0 never', 'error: relay never: auto, always or off')
+    prompt.ask('relay nobody auto', 'error: nobody: no such device')
+    prompt.ask('relay vdpa_sw_net0', 'error: bad arguments')
+    run.program.signal(signal.SIGINT)
+    assert run.result(20)['ok']
+    assert serving.terminate() == 0
+
+
 def test_delete_ends_a_front_end_that_is_connected(daemon, serving):
     run = traffic(daemon, 'front', daemon.socket('v0'))
     Prompt(serving).ask('delete vdpa_sw_net0', 'is not bound any more', 10)
@@ -349,6 +376,10 @@ def test_terminal_completes_and_remembers(daemon, terminal):
     terminal.wait(rf'(?s){daemon.socket("v0")} is not bound any more.*vdpa> ')
     terminal.type('\x1b[A\x1b[A\n')             # up, up
     terminal.wait(r'(?s)tx0 packets 0.*vdpa> ')
+    terminal.type('relay v\tal\t')
+    terminal.wait('relay.*vdpa_sw_net0.*always')
+    terminal.type('\n')
+    terminal.wait(r'(?s)vdpa_sw_net0: relay always.*vdpa> ')
     assert terminal.settings() != terminal.before
     terminal.type('\x04')                       # end of input
     assert terminal.popen.wait(10) == 0

@@ -24,6 +24,9 @@ DEVICES = {
     'mtu': (1, 'mtu=9000'),
     '127-pairs': (127, ''),
     '128-pairs': (128, ''),
+    'no-device-log': (1, 'log=off'),
+    'never-relayed': (1, 'relay=off'),
+    'no-log-at-all': (1, 'relay=off,log=off'),
 }
 EVERYWHERE = set(DEVICES)
 NOWHERE: set = set()
@@ -69,18 +72,19 @@ FEATURES = {
     # An eventfd cannot carry them.
     Feature.NOTIFICATION_DATA: NOWHERE,
     Feature.NOTIF_CONFIG_DATA: NOWHERE,
-    # Come with the relay, or are the transport's own.
-    Feature.LOG_ALL: NOWHERE,
+    # The transport's own: offered where the device or the relay can log.
+    Feature.LOG_ALL: EVERYWHERE - {'no-log-at-all'},
+    # A PCI function's.
     Feature.SR_IOV: NOWHERE,
 }
 
 PROTOCOL = {
     Protocol.MQ: True,
+    Protocol.LOG_SHMFD: True,
     Protocol.REPLY_ACK: True,
     Protocol.BACKEND_REQ: True,
     Protocol.CONFIG: True,
     Protocol.STATUS: True,
-    Protocol.LOG_SHMFD: False,          # with the relay
     Protocol.RARP: False,               # only with a device that announces
     Protocol.MTU: False,                # the device's MTU stands in its config space
     Protocol.CROSS_ENDIAN: False,
@@ -204,7 +208,7 @@ def test_device_features_narrow_the_offer(make_backend):
     word = bits(Feature.VERSION_1, Feature.MAC, Feature.MRG_RXBUF)
     backend = make_backend(devargs=f'device_features={word:#x}').start()
     with connect(backend.path) as vu:
-        assert vu.get_features() == word | bits(Feature.PROTOCOL_FEATURES)
+        assert vu.get_features() == word | bits(Feature.PROTOCOL_FEATURES, Feature.LOG_ALL)
 
 
 def test_status_follows_the_driver(make_backend):

@@ -47,6 +47,16 @@ class NetDriver:
         self.keep_heap()
         self._find(PciDevice(self.qtest, slot))
 
+    def move(self, machine: Machine) -> None:
+        """Go on in another machine, to which this one was migrated."""
+        free = self.mem.free_range()
+        self.machine, self.mem, self.qtest = machine, machine.mem, machine.qtest
+        self.mem.use_for_alloc(*free)
+        for ring in self.rings + ([self._cvq] if self._cvq is not None else []):
+            ring.attach(self.mem)
+        for pair in self.net:
+            pair.mem = self.mem
+
     def keep_heap(self) -> None:
         """Rings and buffers come from what the memory's allocator has now, after each reset."""
         self._heap = self.mem.free_range()

@@ -53,7 +53,6 @@ class _Ring:
 
     def __init__(self, mem: GuestMemory, size: int, *, event_idx: bool, in_order: bool,
                  max_indirect: int, device_area: int, driver_area: int):
-        self.mem = mem
         self.size = size
         self.event_idx = event_idx
         self.in_order = in_order
@@ -61,9 +60,7 @@ class _Ring:
         self.desc_addr = mem.alloc(DESC_SIZE * size, 4096)
         self.driver_addr = mem.alloc(driver_area, 64)
         self.device_addr = mem.alloc(device_area, 64)
-        region = mem.region_of(self.desc_addr)
-        self._origin = region.gpa
-        self._w16, self._w32, self._w64 = (region.words[n] for n in (2, 4, 8))
+        self.attach(mem)
         self._desc = (self.desc_addr - self._origin) // 8
         self._driver = (self.driver_addr - self._origin) // 2
         self._device = (self.device_addr - self._origin) // 2
@@ -73,6 +70,13 @@ class _Ring:
         self.nr_free = size
         self.added = 0
         self.used = 0
+
+    def attach(self, mem: GuestMemory) -> None:
+        """Go on in this memory, which has the same contents at the same addresses."""
+        self.mem = mem
+        region = mem.region_of(self.desc_addr)
+        self._origin = region.gpa
+        self._w16, self._w32, self._w64 = (region.words[n] for n in (2, 4, 8))
 
     def in_flight(self) -> List[Any]:
         """Tokens of the buffers that the device has, oldest first."""

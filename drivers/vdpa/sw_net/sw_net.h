@@ -41,7 +41,7 @@
 #include "vdpa_parent.h"
 #include "vring_dev.h"
 
-#define SW_NET_BIT(feature) (UINT64_C(1) << (feature))
+#define SW_NET_BIT(feature)   (UINT64_C(1) << (feature))
 
 #define SW_NET_PAIRS_MAX      128 /* 256 virtqueues, none left for a control virtqueue */
 #define SW_NET_PAIRS_MAX_CTRL 127
@@ -54,19 +54,19 @@ extern int sw_net_logtype;
  * Counters of a queue. A transmit queue counts all frames taken from it, and those of them that
  * nobody received by reason; a receive queue counts frames put into it.
  */
-#define SW_NET_STATS(X)                                                                          \
-	X(PACKETS, "packets")                                                                    \
-	X(BYTES, "bytes")                                /* without the virtio-net header */     \
-	X(INTERRUPTS, "interrupts")                                                              \
-	X(RX_WAITS, "rx_waits")                          /* frames waited for receive buffers */ \
-	X(CSUM_DONE, "csum_done")                        /* checksums completed here */          \
-	X(DROP_HEADER, "drop_header")                    /* shorter than both headers */         \
-	X(DROP_GSO, "drop_gso")                          /* segmentation that was not agreed */  \
-	X(DROP_CSUM, "drop_csum")                        /* checksum offsets outside the frame */ \
-	X(DROP_TOO_BIG, "drop_too_big")                  /* for the receive buffers, or 64 KiB */ \
-	X(DROP_RX_OFF, "drop_rx_off")                    /* receive queue off or broken */    \
-	X(DROP_PEER_DOWN, "drop_peer_down")              /* peer missing or stopped */           \
-	X(DROP_NULL, "drop_null")                        /* backend=null */
+#define SW_NET_STATS(X)                                                              \
+	X(PACKETS, "packets")                                                        \
+	X(BYTES, "bytes") /* without the virtio-net header */                        \
+	X(INTERRUPTS, "interrupts")                                                  \
+	X(RX_WAITS, "rx_waits")             /* frames waited for receive buffers */  \
+	X(CSUM_DONE, "csum_done")           /* checksums completed here */           \
+	X(DROP_HEADER, "drop_header")       /* shorter than both headers */          \
+	X(DROP_GSO, "drop_gso")             /* segmentation that was not agreed */   \
+	X(DROP_CSUM, "drop_csum")           /* checksum offsets outside the frame */ \
+	X(DROP_TOO_BIG, "drop_too_big")     /* for the receive buffers, or 64 KiB */ \
+	X(DROP_RX_OFF, "drop_rx_off")       /* receive queue off or broken */        \
+	X(DROP_PEER_DOWN, "drop_peer_down") /* peer missing or stopped */            \
+	X(DROP_NULL, "drop_null")           /* backend=null */
 
 enum sw_net_stat {
 #define SW_NET_STAT_ENUM(name, text) SW_NET_##name,
@@ -75,20 +75,31 @@ enum sw_net_stat {
 	SW_NET_NR_STATS
 };
 
-enum sw_net_backend { SW_NET_LOOPBACK, SW_NET_NULL, SW_NET_PEER };
+enum sw_net_state {
+	SW_NET_STATE_ON,
+	SW_NET_STATE_GET,
+	SW_NET_STATE_OFF
+};
+
+enum sw_net_backend {
+	SW_NET_LOOPBACK,
+	SW_NET_NULL,
+	SW_NET_PEER
+};
 
 /* Ops that the fault keys name. */
-#define SW_NET_FAULT_OPS(X)     \
-	X(NONE, "none")         \
-	X(START, "start")       \
-	X(STOP, "stop")         \
-	X(RESET, "reset")       \
-	X(VQ_START, "vq_start") \
-	X(VQ_STOP, "vq_stop")   \
+#define SW_NET_FAULT_OPS(X)           \
+	X(NONE, "none")               \
+	X(START, "start")             \
+	X(STOP, "stop")               \
+	X(RESET, "reset")             \
+	X(VQ_START, "vq_start")       \
+	X(VQ_STOP, "vq_stop")         \
 	X(PAIRS, "set_active_queues") \
-	X(CVQ, "cvq")           \
-	X(MEMORY, "update_memory") \
-	X(CONFIG, "config_read")
+	X(CVQ, "cvq")                 \
+	X(MEMORY, "update_memory")    \
+	X(CONFIG, "config_read")      \
+	X(DIRTY, "dirty_start")
 
 enum sw_net_op {
 #define SW_NET_OP_ENUM(name, text) SW_NET_OP_##name,
@@ -104,6 +115,9 @@ struct sw_net_args {
 	uint16_t mtu; /* 0: not offered */
 	uint16_t nr_pairs;
 	uint64_t features; /* offered */
+	enum vdpa_relay_policy relay;
+	enum sw_net_state state; /* what it tells and takes of ring positions */
+	bool log;                /* it can report what it writes */
 	enum sw_net_op hang_op, fail_op;
 	uint32_t delay_us;
 	char workers[128]; /* vdev only; "" if not given */
@@ -114,7 +128,7 @@ struct sw_net_flow;
 
 /* A virtqueue. */
 struct sw_net_vq {
-	struct vring_dev ring; /* worker */
+	struct vring_dev ring;           /* worker */
 	uint64_t stats[SW_NET_NR_STATS]; /* written by the worker, relaxed; read by anybody */
 	struct sw_net_dev *dev;
 	struct sw_net_flow *flow; /* link lock: the one it is in, NULL: none */
@@ -122,13 +136,13 @@ struct sw_net_vq {
 	bool running; /* link lock */
 	int kick_fd;
 	/* set before it is in a flow, then the worker's */
-	bool active; /* its pair carries traffic */
-	bool failed; /* reported as broken: not touched any more */
-	int memory_rc; /* what sw_net_vq_take_memory() came to */
+	bool active;                                /* its pair carries traffic */
+	bool failed;                                /* reported as broken: not touched any more */
+	int memory_rc;                              /* what sw_net_vq_take_memory() came to */
 	bool mergeable, csum, guest_csum, in_order; /* agreed */
 	uint8_t hdr_bytes;
-	uint16_t offload_mask;			/* of flags and gso_type: what needs the long way */
-	struct virtio_net_hdr_v1 plain_header;	/* of a received frame without offloads */
+	uint16_t offload_mask;                 /* of flags and gso_type: what needs the long way */
+	struct virtio_net_hdr_v1 plain_header; /* of a received frame without offloads */
 };
 
 /* The path of a pair's transmit queue; the worker's while with one. */
@@ -155,12 +169,13 @@ struct sw_net_dev {
 	char name[VDPA_NAME_MAX];
 	struct sw_net_args args;
 	struct sw_net_link *link;
-	uint8_t side; /* of the link */
+	uint8_t side;   /* of the link */
 	bool running;   /* link lock */
 	bool listening; /* link lock: registered, hears of the other end */
 	atomic_bool fenced;
+	atomic_bool logging; /* report what is written */
 	/* op thread */
-	uint64_t features;	       /* agreed at the last start, as what follows */
+	uint64_t features; /* agreed at the last start, as what follows */
 	const struct vring_mem *mem;
 	uint8_t mac[ETH_ALEN]; /* now; args.mac after a driver's reset */
 	bool promisc, allmulti;
@@ -253,7 +268,7 @@ void sw_net_vq_fail(struct sw_net_vq *vq, const char *why);
 /* What became of a frame, where it is not a number of receive buffers filled. */
 enum sw_net_frame_result {
 	SW_NET_FRAME_DROPPED = 0,
-	SW_NET_FRAME_WAIT = -1,	  /* not enough receive buffers */
+	SW_NET_FRAME_WAIT = -1,   /* not enough receive buffers */
 	SW_NET_FRAME_BAD_TX = -2, /* the sender's buffer has a part that the device writes */
 	SW_NET_FRAME_BAD_RX = -3, /* the receiver's buffer has a part that the device reads */
 };
@@ -263,6 +278,6 @@ enum sw_net_frame_result {
  * checksum, set done.len. @return receive buffers filled, or a sw_net_frame_result
  */
 int sw_net_frame(struct sw_net_vq *tx, const struct sw_net_vq *rx, const struct vring_chain *out,
-		 struct vring_chain *in, uint16_t nr);
+	struct vring_chain *in, uint16_t nr);
 
 #endif /* SW_NET_H */

@@ -12,12 +12,27 @@
 
 const char sw_net_keys[] =
 	"backend=loopback|null|peer,peer=NAME,mac=MAC,mtu=68-65535,max_vqp=1-128,"
-	"device_features=HEX,hang_op=OP,fail_op=OP,delay_us=0-1000000";
+	"device_features=HEX,relay=auto|always|off,state=on|get|off,log=on|off,"
+	"hang_op=OP,fail_op=OP,delay_us=0-1000000";
 
 static const char *const backends[] = {
 	[SW_NET_LOOPBACK] = "loopback",
 	[SW_NET_NULL] = "null",
 	[SW_NET_PEER] = "peer",
+	NULL,
+};
+
+static const char *const relays[] = {
+#define RELAY_NAME(name, text) [name] = text,
+	VDPA_RELAYS(RELAY_NAME)
+#undef RELAY_NAME
+		NULL,
+};
+
+static const char *const states[] = {
+	[SW_NET_STATE_ON] = "on",
+	[SW_NET_STATE_GET] = "get",
+	[SW_NET_STATE_OFF] = "off",
 	NULL,
 };
 
@@ -35,6 +50,9 @@ static const char *const fault_ops[] = {
 	X(MTU, "mtu")                  \
 	X(MAX_VQP, "max_vqp")          \
 	X(FEATURES, "device_features") \
+	X(RELAY, "relay")              \
+	X(STATE, "state")              \
+	X(LOG, "log")                  \
 	X(HANG_OP, "hang_op")          \
 	X(FAIL_OP, "fail_op")          \
 	X(DELAY_US, "delay_us")        \
@@ -147,6 +165,16 @@ parse_key(const char *key, const char *value, void *arg)
 	case KEY_FEATURES:
 		parse->mask = parse->mask_text;
 		return parse_name(key, value, parse->mask_text, sizeof(parse->mask_text));
+	case KEY_RELAY:
+		rc = vdpa_arg_choice(key, value, relays, &which);
+		args->relay = which;
+		return rc;
+	case KEY_STATE:
+		rc = vdpa_arg_choice(key, value, states, &which);
+		args->state = which;
+		return rc;
+	case KEY_LOG:
+		return vdpa_arg_bool(key, value, &args->log);
 	case KEY_HANG_OP:
 		return parse_fault(key, value, &args->hang_op);
 	case KEY_FAIL_OP:
@@ -201,6 +229,7 @@ sw_net_args_parse(const char *name, const char *text, bool vdev, struct sw_net_a
 
 	memset(args, 0, sizeof(*args));
 	args->nr_pairs = 1;
+	args->log = true;
 	memcpy(known, keys, sizeof(known));
 	if (!vdev)
 		known[KEY_WORKERS] = NULL;

@@ -76,16 +76,6 @@ usable(const struct sw_net_vq *vq)
 		!atomic_load_explicit(&vq->dev->fenced, memory_order_relaxed);
 }
 
-static void
-disarm(struct sw_net_flow *flow)
-{
-	flow->armed = false;
-	if (usable(flow->tx))
-		vring_dev_disarm(&flow->tx->ring);
-	if (usable(flow->rx))
-		vring_dev_disarm(&flow->rx->ring);
-}
-
 /* Key delay_us: how many of nr frames may go now. Those seen together go together, when due. */
 static uint16_t
 delay(struct sw_net_flow *flow, uint16_t nr)
@@ -105,6 +95,76 @@ delay(struct sw_net_flow *flow, uint16_t nr)
 	return nr;
 }
 
+#define WRITTEN_MAX 64
+
+struct report {
+	struct vring_range ranges[WRITTEN_MAX + VRING_DEV_WRITTEN_MAX];
+	uint32_t nr;
+};
+
+static void
+report_add(struct sw_net_vq *vq, struct report *report, uint64_t iova, uint32_t len)
+{
+	if (report->nr == WRITTEN_MAX) {
+		vdpa_dirty(&vq->dev->vdpa, report->ranges, report->nr);
+		report->nr = 0;
+	}
+	report->ranges[report->nr++] = (struct vring_range){iova, len};
+}
+
+/*
+ * What a burst wrote to the consumer's memory: buffers as far as they were filled, and the ring.
+ * After it is flushed: a page that is reported first may be copied before it is written.
+ */
+static void
+report_written(struct sw_net_vq *vq, const struct vring_chain *chains, uint16_t nr)
+{
+	struct report report = {.nr = 0};
+	uint32_t nr_slots = 0;
+
+	for (uint16_t i = 0; i < nr; i++) {
+		const struct vring_chain *chain = &chains[i];
+		uint32_t left = chain->done.len;
+
+		nr_slots += chain->done.slots;
+		for (uint16_t s = chain->nr_readable; s < chain->nr_segs && left != 0; s++) {
+			uint32_t len = RTE_MIN(left, chain->segs[s].len);
+
+			report_add(vq, &report, chain->segs[s].iova, len);
+			left -= len;
+		}
+	}
+	report.nr += vring_dev_written(&vq->ring, nr_slots, &report.ranges[report.nr]);
+	vdpa_dirty(&vq->dev->vdpa, report.ranges, report.nr);
+}
+
+static inline bool
+is_logging(const struct sw_net_vq *vq)
+{
+	return atomic_load_explicit(&vq->dev->logging, memory_order_relaxed);
+}
+
+/* What asking for kicks, and no longer asking, wrote to the rings. */
+static void
+report_asked(struct sw_net_flow *flow)
+{
+	if (usable(flow->tx) && unlikely(is_logging(flow->tx)))
+		report_written(flow->tx, NULL, 0);
+	if (usable(flow->rx) && unlikely(is_logging(flow->rx)))
+		report_written(flow->rx, NULL, 0);
+}
+
+static void
+disarm(struct sw_net_flow *flow)
+{
+	flow->armed = false;
+	if (usable(flow->tx))
+		vring_dev_disarm(&flow->tx->ring);
+	if (usable(flow->rx))
+		vring_dev_disarm(&flow->rx->ring);
+	report_asked(flow);
+}
+
 /* Give nr transmit buffers back. */
 static inline void
 complete_tx(struct sw_net_vq *tx, const struct vring_chain *out, uint16_t nr)
@@ -115,6 +175,8 @@ complete_tx(struct sw_net_vq *tx, const struct vring_chain *out, uint16_t nr)
 	else
 		vring_dev_push_chains(&tx->ring, out, nr);
 	vring_dev_flush(&tx->ring);
+	if (unlikely(is_logging(tx)))
+		report_written(tx, out, nr);
 }
 
 static inline void
@@ -123,6 +185,8 @@ complete_rx(struct sw_net_vq *rx, const struct vring_chain *in, uint16_t nr)
 	vring_dev_consume(&rx->ring, in, nr);
 	vring_dev_push_chains(&rx->ring, in, nr);
 	vring_dev_flush(&rx->ring);
+	if (unlikely(is_logging(rx)))
+		report_written(rx, in, nr);
 }
 
 /* Bytes of frames among chains whose headers may be cut off. */
@@ -350,9 +414,11 @@ sw_net_arm(struct vdpa_path *path)
 		return false;
 	flow->armed = true;
 	more = vring_dev_arm(&flow->tx->ring);
-	if (!more || !flow->blocked || !usable(flow->rx))
-		return more;
-	/* the next thing to wait for is a receive buffer, not another frame */
-	vring_dev_disarm(&flow->tx->ring);
-	return vring_dev_arm(&flow->rx->ring);
+	if (!more && flow->blocked && usable(flow->rx)) {
+		/* the next thing to wait for is a receive buffer, not another frame */
+		vring_dev_disarm(&flow->tx->ring);
+		more = vring_dev_arm(&flow->rx->ring);
+	}
+	report_asked(flow);
+	return more;
 }

@@ -38,8 +38,14 @@ sw_net_get_info(struct vdpa_device *vdpa, struct vdpa_info *info)
 	info->vq_size_max = VRING_SIZE_MAX;
 	info->config_size_bytes = sizeof(struct virtio_net_config);
 	info->features = dev->args.features;
-	info->caps = VDPA_CAP_GET_STATE | VDPA_CAP_SET_STATE | VDPA_CAP_IN_ORDER |
-		VDPA_CAP_LATE_VQ | VDPA_CAP_HOST_VA;
+	info->caps = VDPA_CAP_IN_ORDER | VDPA_CAP_LATE_VQ | VDPA_CAP_HOST_VA;
+	if (dev->args.state != SW_NET_STATE_OFF)
+		info->caps |= VDPA_CAP_GET_STATE;
+	if (dev->args.state == SW_NET_STATE_ON)
+		info->caps |= VDPA_CAP_SET_STATE;
+	if (dev->args.log)
+		info->caps |= VDPA_CAP_DIRTY;
+	info->relay = dev->args.relay;
 	info->numa_node = -1;
 	return 0;
 }
@@ -91,6 +97,7 @@ sw_net_reset(struct vdpa_device *vdpa)
 	struct sw_net_dev *dev = sw_net_of(vdpa);
 	int failure = fault(dev, SW_NET_OP_RESET), rc;
 
+	atomic_store(&dev->logging, false);
 	rc = sw_net_kill(dev);
 	if (rc == 0)
 		atomic_store(&dev->fenced, false);
@@ -260,6 +267,36 @@ sw_net_update_memory(struct vdpa_device *vdpa, struct vdpa_domain *domain)
 	return rc;
 }
 
+static void
+nothing(void *arg __rte_unused)
+{
+}
+
+/* Each worker is between two bursts once: a burst that began without reporting has ended then. */
+static int
+sw_net_dirty_start(struct vdpa_device *vdpa)
+{
+	struct sw_net_dev *dev = sw_net_of(vdpa);
+	int rc = fault(dev, SW_NET_OP_DIRTY);
+
+	if (rc != 0)
+		return rc;
+	atomic_store(&dev->logging, true);
+	pthread_mutex_lock(&dev->link->lock);
+	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs && rc == 0; i++)
+		if (dev->vqs[i].running)
+			rc = sw_net_vq_run(&dev->vqs[i], nothing, NULL);
+	pthread_mutex_unlock(&dev->link->lock);
+	return rc;
+}
+
+static int
+sw_net_dirty_stop(struct vdpa_device *vdpa)
+{
+	atomic_store(&sw_net_of(vdpa)->logging, false);
+	return 0;
+}
+
 const struct vdpa_device_ops sw_net_ops = {
 	.get_info = sw_net_get_info,
 	.start = sw_net_start,
@@ -274,4 +311,6 @@ const struct vdpa_device_ops sw_net_ops = {
 	.cvq = sw_net_cvq,
 	.config_read = sw_net_config_read,
 	.update_memory = sw_net_update_memory,
+	.dirty_start = sw_net_dirty_start,
+	.dirty_stop = sw_net_dirty_stop,
 };

@@ -93,6 +93,8 @@ extern const char vdpa_vhost_keys[];
  * program opened.
  */
 uint64_t vdpa_vhost_features(uint64_t offered, uint16_t virtio_id, bool own_socket);
+/* All that a socket offers: the contract's, and logging where the class can log. */
+uint64_t vdpa_vhost_offered(const struct vdpa_contract *contract, bool own_socket);
 /* Why a bit is not passed, for people; NULL: it is. */
 const char *vdpa_vhost_feature_masked(unsigned int bit, uint16_t virtio_id, bool own_socket);
 #define VHOST_F_PROTOCOL_FEATURES (UINT64_C(1) << VHOST_USER_F_PROTOCOL_FEATURES)
@@ -209,6 +211,9 @@ struct vhost_conn {
 	atomic_bool memory_lost;	/* set in signal context */
 	uint8_t status;			/* last SET_STATUS */
 	uint64_t features, features_pending;	/* agreed, vhost-user's own bits left out */
+	void *log;			/* librte_vhost's mapping of the log; guarded */
+	uint64_t log_size_bytes;
+	uint32_t log_seq;
 	uint32_t config_offset;		/* of the GET_CONFIG being served */
 	uint32_t request;		/* message being handled, 0: none */
 	uint16_t request_vq;
@@ -260,6 +265,9 @@ int vdpa_vhost_session_stop(struct vhost_conn *conn);
 void vdpa_vhost_session_detach(struct vhost_conn *conn);
 /* Stop the datapath, then end the connection. */
 void vdpa_vhost_session_fail(struct vhost_conn *conn, const char *why);
+/* SET_LOG_BASE: librte_vhost has mapped a log; it is about to unmap it. */
+void vdpa_vhost_session_log(struct vhost_conn *conn);
+void vdpa_vhost_session_log_forget(struct vhost_conn *conn);
 /* Take over librte_vhost's memory table. */
 int vdpa_vhost_session_memory(struct vhost_conn *conn);
 void vdpa_vhost_session_all_dirty(struct vhost_conn *conn);
@@ -280,6 +288,8 @@ enum vhost_request {
 	VHOST_MSG_SET_OWNER = 3,
 	VHOST_MSG_RESET_OWNER = 4,
 	VHOST_MSG_SET_MEM_TABLE = 5,
+	VHOST_MSG_SET_LOG_BASE = 6,
+	VHOST_MSG_SET_LOG_FD = 7,
 	VHOST_MSG_SET_VRING_NUM = 8,
 	VHOST_MSG_SET_VRING_ADDR = 9,
 	VHOST_MSG_SET_VRING_BASE = 10,

@@ -40,7 +40,7 @@ static const char unknown_to_it[] = "not in librte_vhost's list";
 static const struct feature transport[] = {
 	{VIRTIO_F_NOTIFY_ON_EMPTY, NOBODY,
 		"legacy interrupt rule that no datapath of ours follows"},
-	{VHOST_F_LOG_ALL, NOBODY, "dirty logging comes with the relay"},
+	{VHOST_F_LOG_ALL, ANY, "the transport's, where the class can log: not the device's"},
 	{VIRTIO_F_ANY_LAYOUT, ANY, NULL},
 	{VIRTIO_RING_F_INDIRECT_DESC, ANY, NULL},
 	{VIRTIO_RING_F_EVENT_IDX, ANY, NULL},
@@ -172,14 +172,25 @@ vdpa_vhost_features(uint64_t offered, uint16_t virtio_id, bool own_socket)
 	return passed;
 }
 
+uint64_t
+vdpa_vhost_offered(const struct vdpa_contract *contract, bool own_socket)
+{
+	const uint64_t log_all = UINT64_C(1) << VHOST_F_LOG_ALL;
+	uint64_t features = contract->features & ~log_all;
+
+	if (contract->can_log)
+		features |= log_all;
+	return vdpa_vhost_features(features, contract->virtio_id, own_socket);
+}
+
 /*
  * STATUS: rings are all known when dev_conf comes. BACKEND_REQ: config changes are told. Not here,
- * though librte_vhost would pass them: LOG_SHMFD (comes with the relay), RARP (a device that
- * announces), NET_MTU (the device's MTU is in configuration space), BACKEND_SEND_FD and
- * HOST_NOTIFIER (come with a device that has doorbell pages), PAGEFAULT. CONFIGURE_MEM_SLOTS never:
- * librte_vhost does not tell a vDPA device of it.
+ * though librte_vhost would pass them: RARP (a device that announces), NET_MTU (the device's MTU is
+ * in configuration space), BACKEND_SEND_FD and HOST_NOTIFIER (come with a device that has doorbell
+ * pages), PAGEFAULT. CONFIGURE_MEM_SLOTS never: librte_vhost does not tell a vDPA device of it.
  */
 const uint64_t vdpa_vhost_protocol_features = UINT64_C(1) << VHOST_USER_PROTOCOL_F_MQ |
+	UINT64_C(1) << VHOST_USER_PROTOCOL_F_LOG_SHMFD |
 	UINT64_C(1) << VHOST_USER_PROTOCOL_F_REPLY_ACK |
 	UINT64_C(1) << VDPA_VHOST_PROTOCOL_F_BACKEND_REQ |
 	UINT64_C(1) << VHOST_USER_PROTOCOL_F_CONFIG | UINT64_C(1) << VHOST_USER_PROTOCOL_F_STATUS;

@@ -110,6 +110,8 @@ expected(uint32_t request)
 	case VHOST_MSG_SET_OWNER:
 	case VHOST_MSG_RESET_OWNER:
 	case VHOST_MSG_SET_MEM_TABLE:
+	case VHOST_MSG_SET_LOG_BASE:
+	case VHOST_MSG_SET_LOG_FD:
 	case VHOST_MSG_SET_VRING_NUM:
 	case VHOST_MSG_SET_VRING_ADDR:
 	case VHOST_MSG_SET_VRING_BASE:
@@ -155,9 +157,7 @@ ring_of(const struct message *msg)
 static uint64_t
 offered(const struct vhost_conn *conn)
 {
-	const struct vdpa_contract *contract = &conn->binding->contract;
-
-	return vdpa_vhost_features(contract->features, contract->virtio_id, true);
+	return vdpa_vhost_offered(&conn->binding->contract, true);
 }
 
 /* On our sockets the agreed word is kept here; librte_vhost gets those bits of it that it knows. */
@@ -290,6 +290,10 @@ pre_locked(struct vhost_conn *conn, struct message *msg)
 		/* All rings at the first of these messages; librte_vhost then answers each. */
 		return vdpa_vhost_session_stop(conn) < 0 ? end(msg)
 							 : RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+	case VHOST_MSG_SET_LOG_BASE:
+		/* It unmaps the former one. */
+		vdpa_vhost_session_log_forget(conn);
+		break;
 	case VHOST_MSG_GET_CONFIG:
 		conn->config_offset = msg->payload.config.offset;
 		break;
@@ -407,6 +411,11 @@ post_locked(struct vhost_conn *conn, const struct message *msg)
 		break;
 	case VHOST_MSG_SET_MEM_TABLE:
 		ret = post_set_mem_table(conn);
+		break;
+	case VHOST_MSG_SET_LOG_BASE:
+		/* Answered already: what is written meanwhile is marked with all the table. */
+		vdpa_vhost_session_log(conn);
+		ret = vdpa_vhost_session_commit(conn);
 		break;
 	case VHOST_MSG_SET_STATUS:
 		conn->status = msg->payload.u64;

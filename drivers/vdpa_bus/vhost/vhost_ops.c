@@ -27,8 +27,7 @@
 static uint64_t
 offered(const struct vhost_binding *binding, bool own_socket)
 {
-	return vdpa_vhost_features(
-		binding->contract.features, binding->contract.virtio_id, own_socket);
+	return vdpa_vhost_offered(&binding->contract, own_socket);
 }
 
 /*

@@ -9,6 +9,8 @@
 
 #include "vhost_bus.h"
 
+#define LOG_ALL (UINT64_C(1) << VHOST_F_LOG_ALL)
+
 int
 vdpa_vhost_session_attach(struct vhost_conn *conn)
 {
@@ -84,6 +86,7 @@ vdpa_vhost_session_forget(struct vhost_conn *conn)
 	vdpa_vhost_memory_unguard(&conn->memory);
 	memset(&conn->memory, 0, sizeof(conn->memory));
 	conn->regions_seq++;
+	vdpa_vhost_session_log_forget(conn);
 	for (i = 0; i < conn->nr_vqs; i++) {
 		conn->vqs[i] = (struct vhost_vq){0};
 		conn->wanted[i] = (struct vdpa_wanted_vq){
@@ -156,6 +159,41 @@ vdpa_vhost_session_memory(struct vhost_conn *conn)
 	return 0;
 }
 
+/* Signal context. The class guards its own view and keeps the promise as far as there is a log. */
+static void
+log_hit(void *arg)
+{
+	RTE_SET_USED(arg);
+}
+
+void
+vdpa_vhost_session_log_forget(struct vhost_conn *conn)
+{
+	if (conn->log == NULL)
+		return;
+	vdpa_sigbus_unguard(conn->log);
+	conn->log = NULL;
+	conn->log_size_bytes = 0;
+	conn->log_seq++;
+	conn->changed = true;
+}
+
+void
+vdpa_vhost_session_log(struct vhost_conn *conn)
+{
+	uint64_t base, size_bytes;
+
+	if (rte_vhost_get_log_base(conn->vid, &base, &size_bytes) < 0 || base == 0 ||
+		size_bytes == 0)
+		return;
+	conn->log = (void *)(uintptr_t)base;
+	conn->log_size_bytes = size_bytes;
+	conn->log_seq++;
+	conn->changed = true;
+	/* librte_vhost marks pages, too: the used ring, at a stop */
+	vdpa_sigbus_guard(conn->log, size_bytes, log_hit, NULL);
+}
+
 static void
 take_ring(struct vhost_conn *conn, uint16_t index)
 {
@@ -185,7 +223,11 @@ vdpa_vhost_session_commit(struct vhost_conn *conn)
 			take_ring(conn, i);
 	vdpa_vhost_memory_ranges(&conn->memory, ranges);
 	wanted = (struct vdpa_wanted){
-		.features = conn->features,
+		.features = conn->features & ~LOG_ALL,
+		.log = (conn->features & LOG_ALL) != 0,
+		.log_va = conn->log,
+		.log_size_bytes = conn->log_size_bytes,
+		.log_seq = conn->log_seq,
 		.driver_ok = true,
 		.vqs = conn->wanted,
 		.nr_vqs = conn->nr_vqs,

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The vDPA framework authors
+"""The log of dirty pages as a front end sees it that marks nothing itself.
+
+Driver and device share no pages but those of a packed descriptor ring: areas begin on own pages.
+"""
+
+import mmap
+import os
+import time
+
+import pytest
+
+from guest_memory import PAGE_SIZE, GuestMemory, Region, create_memory_file
+from migration import mode_of
+from proc import wait_until
+from raw_nic import BASIC, WANTED_PROTOCOL, RawNic
+from traffic import Stream
+from vhost_user import Feature, Protocol, bits
+from vnet import run_flows
+from vring import DESC_SIZE
+
+pytestmark = pytest.mark.ours
+
+RING_SIZE = 1024
+VRING_F_LOG = 1
+SYNC_S = 0.05
+USED_ENTRY = 8
+
+
+class Log:
+    """A log of size_bytes in shared memory."""
+
+    def __init__(self, size_bytes):
+        self.fd = create_memory_file('log', size_bytes, True)
+        self.size_bytes = size_bytes
+        self.map = mmap.mmap(self.fd, size_bytes)
+
+    def pages(self):
+        """Numbers of the pages marked."""
+        return {8 * at + bit for at, byte in enumerate(self.map[:]) if byte
+                for bit in range(8) if byte >> bit & 1}
+
+    def clear(self):
+        """Only while nobody marks."""
+        self.map[:] = bytes(self.size_bytes)
+
+    def close(self):
+        self.map.close()
+        os.close(self.fd)
+
+
+def span(addr, size):
+    """Numbers of the pages of a piece of memory."""
+    return set(range(addr // PAGE_SIZE, (addr + size - 1) // PAGE_SIZE + 1))
+
+
+class LoggedNic(RawNic):
+    """A raw front end that logs, and keeps account of what the device has to write."""
+
+    def __init__(self, **options):
+        super().__init__(ring_size=RING_SIZE, protocol=WANTED_PROTOCOL | bits(Protocol.LOG_SHMFD),
+                         memory_bytes=16 << 20, **options)
+        mem = self.mem
+        mem.alloc = lambda size, align=64: GuestMemory.alloc(mem, size, max(align, PAGE_SIZE))
+        self.logs = []
+        self.written = set()
+
+    def bring_up(self, path):
+        super().bring_up(path)
+        pair = self.net[0]
+        poll_rx = pair.rx.poll
+
+        def poll():
+            done = poll_rx()
+            for used in done:
+                addr = pair._rx_base + used.token * pair.rx_size
+                self.written |= span(addr, pair.rx_size if used.length is None else used.length)
+            return done
+        pair.rx.poll = poll
+        return self
+
+    def everything(self):
+        return set().union(*(span(region.gpa, region.size) for region in self.mem.regions))
+
+    def log_to(self, log):
+        self.logs.append(log)
+        self.vu.set_log_base(log.size_bytes, 0, log.fd)
+
+    def log_on(self, on=True):
+        for index, ring in enumerate(self.rings):
+            self.set_ring_addr(index, VRING_F_LOG if on else 0, ring.device_addr if on else 0)
+        self.vu.set_features(self.features | (bits(Feature.LOG_ALL) if on else 0))
+
+    def positions(self):
+        """Where the rings stand; the last transmitted buffers come back after their frames."""
+        self.net[0].reclaim()
+        return [ring._used_at if ring.packed else ring.used for ring in self.rings]
+
+    def ring_pages(self, before, frames):
+        """What each ring must have, and what it may have: the second holds the first."""
+        must, may = set(), set()
+        for ring, start in zip(self.rings, before):
+            table = ring.desc_addr if ring.packed else ring.device_addr + 4
+            step = DESC_SIZE if ring.packed else USED_ENTRY
+            for number in range(frames):
+                slot = span(table + (start + number) % ring.size * step, step)
+                may |= slot
+                # one entry of an in-order batch stands for all before it
+                must |= slot if not ring.in_order else set()
+            if not ring.packed:
+                must |= span(ring.device_addr + 2, 2)
+                may |= span(ring.device_addr, 4) | span(table + ring.size * step, 2)
+            else:
+                may |= span(ring.device_addr, 4)
+        return must, may | must
+
+    def changed_by_device(self, snapshot):
+        """Pages of device areas and receive buffers that are not as they were."""
+        ours = set()
+        for ring in self.rings:
+            ours |= span(ring.device_addr, 4 if ring.packed else 6 + USED_ENTRY * ring.size)
+        pair = self.net[0]
+        ours |= span(pair._rx_base, pair.rx_size * pair.rx.size)
+        return {page for page in ours
+                if self.mem.read(page * PAGE_SIZE, PAGE_SIZE) != snapshot[page]}
+
+    def snapshot(self):
+        return {page: self.mem.read(page * PAGE_SIZE, PAGE_SIZE) for page in self.everything()}
+
+    def close(self):
+        super().close()
+        for log in self.logs:
+            log.close()
+
+
+def settle():
+    """The device is idle and the class has handed over what it had."""
+    time.sleep(4 * SYNC_S)
+
+
+def wait_all_marked(nic, log):
+    wait_until(lambda: log.pages() >= nic.everything(), 5, 'the whole table is marked')
+    assert log.pages() == nic.everything(), 'pages marked that are nobody\'s'
+    settle()
+    log.clear()
+
+
+def exact(nic, log, stream, frames, stop=False):
+    """Just the pages needed for this many frames; with stop at once after them."""
+    nic.written.clear()
+    before, memory = nic.positions(), nic.snapshot()
+    if stop:
+        run_flows(nic.flows([stream]), frames)
+        nic.stop()
+    else:
+        run_flows(nic.flows([stream]), frames)
+        settle()
+    assert stream.books().clean(), stream.books()
+    must, may = nic.ring_pages(before, frames)
+    marked = log.pages()
+    missing = ((must | nic.written | nic.changed_by_device(memory)) - marked)
+    beyond = marked - (may | nic.written)
+    assert not missing and not beyond, f'missing {sorted(missing)}, beyond {sorted(beyond)}'
+    assert nic.written
+    log.clear()
+
+
+@pytest.fixture
+def raw(make_backend):
+    made = []
+
+    def make(devargs, packed, events):
+        backend = make_backend(devargs=devargs, options=['--interactive']).start()
+        features = BASIC | bits(Feature.LOG_ALL)
+        features |= bits(Feature.RING_PACKED) if packed else 0
+        features |= bits(Feature.EVENT_IDX) if events else 0
+        nic = LoggedNic(features=features)
+        made.append(nic)
+        agreed = nic.agree
+
+        def agree():
+            assert nic.has(Feature.LOG_ALL)
+            nic.features &= ~bits(Feature.LOG_ALL)
+            agreed()
+        nic.agree = agree
+        return backend, nic.bring_up(backend.path)
+    yield make
+    for nic in made:
+        nic.close()
+
+
+MATRIX = [pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed']),
+          pytest.mark.parametrize('events', [False, True], ids=['flags', 'events']),
+          pytest.mark.parametrize('devargs', ['', 'log=off', 'relay=always'],
+                                  ids=['log', 'mirrored', 'relayed'])]
+
+
+def matrix(test):
+    for mark in MATRIX:
+        test = mark(test)
+    return test
+
+
+def log_bytes(nic):
+    return (max(nic.everything()) // 8 + 8) // 8 * 8
+
+
+@matrix
+def test_exactly_what_was_written(raw, devargs, packed, events):
+    backend, nic = raw(devargs, packed, events)
+    stream = Stream(0, sizes=(200, 1400))
+    run_flows(nic.flows([stream]), 3000)
+    log = Log(log_bytes(nic))
+    nic.log_to(log)
+    nic.log_on()
+    wait_all_marked(nic, log)
+    for frames in (1, 10, 100, 600):
+        exact(nic, log, stream, frames)
+
+    # replaced, under traffic
+    for _ in range(3):
+        new = Log(log_bytes(nic))
+        run_flows(nic.flows([stream]), 300, between=lambda: None)
+        nic.log_to(new)
+        run_flows(nic.flows([stream]), 300)
+        wait_all_marked(nic, new)
+        log.clear()
+        exact(nic, new, stream, 50)
+        assert not log.pages(), 'the former log is still written'
+        log = new
+
+    # off: silence; on again: everything once more
+    nic.log_on(False)
+    wait_until(lambda: mode_of(backend, 0)['log'] == 'off', 5, 'the log is off')
+    log.clear()
+    run_flows(nic.flows([stream]), 500)
+    settle()
+    assert not log.pages()
+    nic.log_on()
+    wait_all_marked(nic, log)
+    exact(nic, log, stream, 10)
+    exact(nic, log, stream, 300, stop=True)
+    backend.expect_alive()
+
+
+@matrix
+def test_memory_comes_and_goes_in_a_log(raw, devargs, packed, events):
+    """The table grows: a larger log replaces the former, and the new memory is marked, too."""
+    backend, nic = raw(devargs, packed, events)
+    stream = Stream(0, sizes=(200, 1400))
+    log = Log(log_bytes(nic))
+    nic.log_to(log)
+    nic.log_on()
+    wait_all_marked(nic, log)
+    exact(nic, log, stream, 50)
+    for _ in range(3):
+        more = nic.mem.add(Region(0x40000000, 8 << 20, create_memory_file('more', 8 << 20, True)))
+        run_flows(nic.flows([stream]), 200)
+        larger = Log(log_bytes(nic))
+        nic.log_to(larger)
+        nic.vu.set_mem_table(nic.mem)
+        run_flows(nic.flows([stream]), 200)
+        wait_all_marked(nic, larger)
+        exact(nic, larger, stream, 50)
+        nic.mem.remove(more)
+        nic.vu.set_mem_table(nic.mem)
+        run_flows(nic.flows([stream]), 200)
+        smaller = Log(log_bytes(nic))
+        nic.log_to(smaller)
+        run_flows(nic.flows([stream]), 200)
+        wait_all_marked(nic, smaller)
+        exact(nic, smaller, stream, 50)
+        more.close()
+    assert stream.books().clean(), stream.books()
+    backend.expect_alive()
+
+
+@matrix
+def test_stop_engages_a_log_that_came_late(raw, devargs, packed, events):
+    """LOG_ALL and the stop at once: when GET_VRING_BASE is answered all is marked."""
+    _, nic = raw(devargs, packed, events)
+    stream = Stream(0)
+    for _ in range(10):
+        run_flows(nic.flows([stream]), 100)
+        log = Log(log_bytes(nic))
+        nic.log_to(log)
+        nic.vu.acknowledge = False      # the two messages right behind each other
+        nic.vu.set_features(nic.features | bits(Feature.LOG_ALL))
+        bases = nic.stop()
+        nic.vu.acknowledge = True
+        assert log.pages() == nic.everything(), 'not all is marked'
+        nic.vu.set_features(nic.features)
+        for index, base in enumerate(bases):
+            nic.start_ring(index, base)
+            nic.vu.set_vring_enable(index, True)
+        for kick in nic.kicks:
+            kick.signal()
+    run_flows(nic.flows([stream]), 100)
+    assert stream.books().clean(), stream.books()

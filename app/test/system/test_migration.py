@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Copyright (c) 2026 The vDPA framework authors
+"""Live migration of stock QEMU under traffic, with every byte of memory compared."""
+
+import pytest
+
+from migration import Nomad, mode_of
+from proc import wait_until
+from traffic import Stream
+from vhost_user import Feature, bits
+from virtio_pci import BASIC, MULTIQUEUE, NetDriver
+
+pytestmark = [pytest.mark.usefixtures('need_qemu'), pytest.mark.ours]
+
+DEVICES = {'log': '', 'mirrored': 'log=off', 'relayed': 'relay=always'}
+
+
+@pytest.fixture
+def make_nomad(make_backend, programs, tools, folder):
+    """A guest with a driver and traffic in front of a daemon with two devices."""
+    def make(devargs, *, packed=False, events=False, pairs=1, seed=1, **options):
+        backend = make_backend(sockets=2, pairs=pairs, devargs=devargs,
+                               options=['--interactive']).start()
+        nomad = Nomad(programs, tools, folder, backend, seed,
+                      net=['packed=on'] if packed else [])
+        wanted = MULTIQUEUE if pairs > 1 else BASIC
+        wanted |= bits(Feature.RING_PACKED) if packed else 0
+        wanted |= bits(Feature.EVENT_IDX) if events else 0
+        nomad.driver = NetDriver(nomad.machine, wanted=wanted, pairs=pairs, **options).start()
+        assert nomad.driver.has(Feature.RING_PACKED) == packed
+        assert nomad.driver.has(Feature.EVENT_IDX) == events
+        nomad.flows = nomad.driver.flows([Stream(n, seed=seed) for n in range(pairs)])
+        nomad.traffic(0.2)
+        return nomad
+    return make
+
+
+def finish(nomad, may_repeat=False):
+    """Each frame came back once and in order, or at least once."""
+    nomad.traffic(0.2)
+    nomad.drain()
+    for flow in nomad.flows:
+        books = flow.stream.books()
+        if may_repeat:
+            assert not (books.lost or books.changed or books.reordered or books.foreign), str(books)
+        else:
+            assert books.clean(), str(books)
+    assert sum(flow.stream.books().received for flow in nomad.flows) > 100
+    nomad.backend.expect_alive()
+    print(f'downtimes {nomad.downtimes_ms} ms, frames '
+          f'{sum(flow.stream.sent() for flow in nomad.flows)}, '
+          f'devices {[mode_of(nomad.backend, n) for n in (0, 1)]}')
+
+
+RINGS = pytest.mark.parametrize('packed, events', [
+    pytest.param(packed, events,
+                 id=('packed' if packed else 'split') + ('-events' if events else ''))
+    for packed in (False, True) for events in (False, True)])
+
+
+@RINGS
+@pytest.mark.parametrize('device', sorted(DEVICES))
+def test_there_and_back(make_nomad, is_long, device, packed, events):
+    nomad = make_nomad(DEVICES[device], packed=packed, events=events)
+
+    def watch():
+        now = mode_of(nomad.backend, nomad.at)
+        assert now['log'] == 'on', now
+        assert now['mode'] == {'log': 'logging: log wanted', 'mirrored': 'relayed: log wanted',
+                               'relayed': 'relayed: relay=always'}[device]
+    for hop in range(50 if is_long else 4):
+        nomad.move(watch=watch)
+        nomad.traffic(0.2)
+        here = mode_of(nomad.backend, nomad.at)
+        assert here['log'] == 'off', here
+        assert here['mode'] == ('relayed: relay=always' if device == 'relayed' else 'direct'), here
+    finish(nomad)
+
+
+@pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed'])
+@pytest.mark.parametrize('devargs', ['state=get', 'state=get,log=off', 'state=off',
+                                     'state=off,log=off', 'state=off,log=off,relay=always'])
+def test_devices_that_lack_state(make_nomad, is_long, devargs, packed):
+    """No start index: relayed until the driver resets. Position not told: perhaps sent again."""
+    nomad = make_nomad(devargs, packed=packed)
+    unknown = devargs.startswith('state=off') and packed
+    first = mode_of(nomad.backend, 0)['mode']
+    if 'always' not in devargs:
+        assert first == ('relayed: no ring position' if unknown else 'direct')
+    for hop in range(20 if is_long else 2):
+        nomad.move()
+        nomad.traffic(0.2)
+        if 'always' not in devargs:
+            here = mode_of(nomad.backend, nomad.at)['mode']
+            assert here == f'relayed: {"no ring position" if unknown else "no start index"}'
+    finish(nomad, may_repeat=devargs.startswith('state=off') and 'always' not in devargs)
+    nomad.driver.start()
+    for flow in nomad.flows:
+        flow.stream.abandon()
+    if 'always' not in devargs:
+        wait_until(lambda: mode_of(nomad.backend, nomad.at)['mode'] == first, 5, f'{first} again')
+
+
+@pytest.mark.parametrize('device', ['log', 'mirrored'])
+@pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed'])
+def test_pairs_and_frames_outstanding(make_nomad, is_long, device, packed):
+    """Four pairs, and a slow device: there are frames in the rings whenever it stops."""
+    devargs = ','.join(filter(None, ['delay_us=3000', DEVICES[device]]))
+    nomad = make_nomad(devargs, packed=packed, pairs=4, shape='chained')
+    outstanding = 0
+    for hop in range(20 if is_long else 2):
+        target = nomad.migrate()
+        outstanding += sum(flow.stream.outstanding() for flow in nomad.flows)
+        nomad.settle_in(target)
+        nomad.traffic(0.2)
+    assert outstanding, 'nothing was in flight: the test shows nothing'
+    finish(nomad)
+
+
+@pytest.mark.parametrize('device', sorted(DEVICES))
+@pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed'])
+def test_cancelled_at_any_moment(make_nomad, is_long, device, packed):
+    """Cancelled and tried again; afterwards as it was, and the relay handles nothing."""
+    nomad = make_nomad(DEVICES[device], packed=packed, events=True, seed=7)
+    for turn in range(200 if is_long else 20):
+        nomad.cancelled()
+        nomad.traffic(0.02)
+        nomad.pump()
+    wait_until(lambda: mode_of(nomad.backend, 0)['log'] == 'off', 5, 'the log is off')
+    nomad.traffic(0.3)
+    before = mode_of(nomad.backend, 0)
+    nomad.traffic(0.3)
+    after = mode_of(nomad.backend, 0)
+    if device == 'relayed':
+        assert after['mode'] == 'relayed: relay=always' and after['relayed'] > before['relayed']
+    else:
+        assert after['mode'] == 'direct'
+        assert after == before
+    nomad.move()
+    finish(nomad)
+    print(f'cancelled in the states {nomad.cancelled_in}')
+
+
+@pytest.mark.parametrize('device', ['log', 'mirrored'])
+@pytest.mark.parametrize('pairs', [1, 64])
+def test_downtime(make_nomad, is_long, device, pairs):
+    """QEMU's own measure, with a driver that rests; reported, no limit. And nothing is changed."""
+    nomad = make_nomad(DEVICES[device], pairs=pairs, ring_size=64)
+    nomad.drain()
+    for hop in range(20 if is_long else 4):
+        nomad.move(pause=False)
+    finish(nomad)
