@@ -405,6 +405,31 @@ test_a_broken_ring_stops_one_relayed_queue(void **state)
 	teardown(card, &guest);
 }
 
+/* A consumer may put its memory far apart: what lies between is not searched for marks. */
+static void
+test_log_of_memory_far_apart(void **state)
+{
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1, .logs = true};
+	struct vdpa_vq_state states[2];
+	struct card *card;
+	struct guest guest;
+	uint8_t *log = new_log();
+
+	(void)state;
+	setup(&card, &guest, &conf, PLAIN);
+	guest.regions[1].iova = UINT64_C(1) << 47;
+	guest_hotplug(&guest, true);
+	set_log(&guest, log);
+	assert_int_equal(guest_start(&guest), 0);
+	assert_int_equal(status_of(card).mode, VDPA_MODE_LOGGING);
+	for (unsigned int i = 0; i < 5; i++)
+		assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
+	assert_true(status_of(card).dirty_pages > 0);
+	teardown(card, &guest);
+	munmap(log, LOG_BYTES);
+}
+
 int
 main(void)
 {
@@ -417,6 +442,7 @@ main(void)
 		cmocka_unit_test(test_log_is_exact),
 		cmocka_unit_test(test_promise_of_the_log),
 		cmocka_unit_test(test_memory_changes_while_relayed),
+		cmocka_unit_test(test_log_of_memory_far_apart),
 		cmocka_unit_test(test_a_broken_ring_stops_one_relayed_queue),
 	};
 

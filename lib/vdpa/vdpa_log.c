@@ -105,6 +105,22 @@ vdpa_log_mark_all(struct vdpa_log *log, const struct vdpa_domain *domain)
 			(ranges[i].iova + ranges[i].size_bytes - 1) >> VDPA_PAGE_SHIFT);
 }
 
+static struct vdpa_dirty_span *
+make_spans(const struct vdpa_range *ranges, uint32_t nr, uint64_t first_page)
+{
+	struct vdpa_dirty_span *spans = calloc(nr, sizeof(*spans));
+
+	for (uint32_t i = 0; spans != NULL && i < nr; i++) {
+		uint64_t first = (ranges[i].iova >> VDPA_PAGE_SHIFT) - first_page;
+		uint64_t last = ((ranges[i].iova + ranges[i].size_bytes - 1) >> VDPA_PAGE_SHIFT) -
+			first_page;
+
+		spans[i].first_word = first / WORD_PAGES;
+		spans[i].nr_words = last / WORD_PAGES - spans[i].first_word + 1;
+	}
+	return spans;
+}
+
 struct vdpa_dirty *
 vdpa_dirty_create(const struct vdpa_domain *domain)
 {
@@ -126,10 +142,12 @@ vdpa_dirty_create(const struct vdpa_domain *domain)
 	dirty->first_page = RTE_ALIGN_FLOOR(first, (uint64_t)WORD_PAGES);
 	dirty->nr_pages = last - dirty->first_page + 1;
 	dirty->map_bytes = RTE_ALIGN_CEIL(dirty->nr_pages, (uint64_t)WORD_PAGES) / 8;
+	dirty->spans = make_spans(ranges, nr, dirty->first_page);
+	dirty->nr_spans = nr;
 	dirty->words = mmap(NULL, dirty->map_bytes, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (dirty->words == MAP_FAILED) {
-		free(dirty);
+	if (dirty->words == MAP_FAILED || dirty->spans == NULL) {
+		vdpa_dirty_free(dirty);
 		return NULL;
 	}
 	return dirty;
@@ -140,7 +158,9 @@ vdpa_dirty_free(struct vdpa_dirty *dirty)
 {
 	if (dirty == NULL)
 		return;
-	munmap((void *)dirty->words, dirty->map_bytes);
+	if (dirty->words != MAP_FAILED)
+		munmap((void *)dirty->words, dirty->map_bytes);
+	free(dirty->spans);
 	free(dirty);
 }
 
@@ -174,14 +194,13 @@ or_word(struct vdpa_log *log, uint64_t word, uint64_t bits)
 		or_byte(log, word * 8 + i, bits >> (8 * i));
 }
 
-uint64_t
-vdpa_dirty_sync(struct vdpa_dirty *dirty, struct vdpa_log *log)
+static uint64_t
+sync_words(struct vdpa_dirty *dirty, const struct vdpa_dirty_span *span, struct vdpa_log *log)
 {
-	uint64_t nr_words = RTE_ALIGN_CEIL(dirty->nr_pages, (uint64_t)WORD_PAGES) / WORD_PAGES;
 	uint64_t first_word = dirty->first_page / WORD_PAGES;
 	uint64_t nr = 0;
 
-	for (uint64_t i = 0; i < nr_words; i++) {
+	for (uint64_t i = span->first_word; i < span->first_word + span->nr_words; i++) {
 		uint64_t bits;
 
 		if (atomic_load_explicit(&dirty->words[i], memory_order_relaxed) == 0)
@@ -190,5 +209,15 @@ vdpa_dirty_sync(struct vdpa_dirty *dirty, struct vdpa_log *log)
 		or_word(log, first_word + i, bits);
 		nr += __builtin_popcountll(bits);
 	}
+	return nr;
+}
+
+uint64_t
+vdpa_dirty_sync(struct vdpa_dirty *dirty, struct vdpa_log *log)
+{
+	uint64_t nr = 0;
+
+	for (uint32_t i = 0; i < dirty->nr_spans; i++)
+		nr += sync_words(dirty, &dirty->spans[i], log);
 	return nr;
 }

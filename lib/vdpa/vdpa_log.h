@@ -37,12 +37,18 @@ void vdpa_log_put(struct vdpa_log *log);
 /** Every page of these ranges, by plain stores: nobody else may be relied on to have marked any. */
 void vdpa_log_mark_all(struct vdpa_log *log, const struct vdpa_domain *domain);
 
+struct vdpa_dirty_span {
+	uint64_t first_word, nr_words;
+};
+
 struct vdpa_dirty {
 	struct vdpa_dirty *retired; /**< the class's: waits for the datapath's next stop */
 	uint64_t first_page;        /**< a multiple of 64 */
 	uint64_t nr_pages;
 	size_t map_bytes;
 	_Atomic(uint64_t) *words;
+	struct vdpa_dirty_span *spans; /**< of the ranges: holes between them are never looked at */
+	uint32_t nr_spans;
 };
 
 /** Over all ranges of a domain; clean. NULL: no memory. */
