@@ -17,7 +17,6 @@
 #define BIT(feature) (UINT64_C(1) << (feature))
 #define F_RING_RESET 40
 #define PACKED_FRESH 0x8000 /* offset 0, wrap counter 1 */
-#define STOP_MS      200u
 #define CVQ_MS       1000u
 #define RESET_MS     10000u
 #define OP_MS        2000u

@@ -94,7 +94,7 @@ vdpa_pass_device_stop(struct vdpa_binding *binding)
 			vdpa_pass_cvq_stop(binding, i);
 		else
 			vdpa_pass_doorbell_unwatch(binding, i);
-	rc = VDPA_OP(priv, "stop", STOP_MS,
+	rc = VDPA_OP(priv, "stop", OP_MS,
 		priv->dev->ops->stop(priv->dev, binding->states, priv->info.nr_vqs_max));
 	if (rc == -ETIMEDOUT)
 		return rc;

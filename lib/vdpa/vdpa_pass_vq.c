@@ -291,8 +291,8 @@ vdpa_pass_vq_stop(struct vdpa_binding *binding, uint16_t index)
 		vdpa_pass_cvq_stop(binding, index);
 	} else {
 		vdpa_pass_doorbell_unwatch(binding, index);
-		rc = VDPA_OP(priv, "vq_stop", STOP_MS,
-			priv->dev->ops->vq_stop(priv->dev, index, &state));
+		rc = VDPA_OP(
+			priv, "vq_stop", OP_MS, priv->dev->ops->vq_stop(priv->dev, index, &state));
 		if (rc == -ETIMEDOUT)
 			return rc;
 		if (vdpa_pass_vq_ends(binding, index, rc == 0 && get_state ? &state : NULL) ==

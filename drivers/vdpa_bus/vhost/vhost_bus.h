@@ -13,6 +13,7 @@
  *   vhost_socket.c    sockets that we open
  *   vhost_ops.c       struct rte_vdpa_dev_ops
  *   vhost_hooks.c     every message, before and after librte_vhost
+ *   vhost_message.c   what a message is
  *   vhost_conn.c      connections by vid
  *   vhost_session.c   what a connection wants, start, stop, failure
  *   vhost_memory.c    memory tables, addresses
@@ -281,32 +282,6 @@ void vdpa_vhost_session_forget(struct vhost_conn *conn);
 
 /* ---- hooks (vhost_hooks.c) ---- */
 int vdpa_vhost_hooks_register(int vid);
-/* Messages that we look at; librte_vhost keeps its list private. */
-enum vhost_request {
-	VHOST_MSG_GET_FEATURES = 1,
-	VHOST_MSG_SET_FEATURES = 2,
-	VHOST_MSG_SET_OWNER = 3,
-	VHOST_MSG_RESET_OWNER = 4,
-	VHOST_MSG_SET_MEM_TABLE = 5,
-	VHOST_MSG_SET_LOG_BASE = 6,
-	VHOST_MSG_SET_LOG_FD = 7,
-	VHOST_MSG_SET_VRING_NUM = 8,
-	VHOST_MSG_SET_VRING_ADDR = 9,
-	VHOST_MSG_SET_VRING_BASE = 10,
-	VHOST_MSG_GET_VRING_BASE = 11,
-	VHOST_MSG_SET_VRING_KICK = 12,
-	VHOST_MSG_SET_VRING_CALL = 13,
-	VHOST_MSG_SET_VRING_ERR = 14,
-	VHOST_MSG_GET_PROTOCOL_FEATURES = 15,
-	VHOST_MSG_SET_PROTOCOL_FEATURES = 16,
-	VHOST_MSG_GET_QUEUE_NUM = 17,
-	VHOST_MSG_SET_VRING_ENABLE = 18,
-	VHOST_MSG_SET_BACKEND_REQ_FD = 21,
-	VHOST_MSG_GET_CONFIG = 24,
-	VHOST_MSG_SET_CONFIG = 25,
-	VHOST_MSG_SET_STATUS = 39,
-	VHOST_MSG_GET_STATUS = 40,
-};
 
 /* ---- back-end request channel (vhost_channel.c) ---- */
 /* Takes fd over; -1: none. */

@@ -15,144 +15,12 @@
 #include <rte_common.h>
 
 #include "vhost_bus.h"
+#include "vhost_message.h"
 
 /*
  * Every message passes here before and after librte_vhost handles it. Its descriptors are
  * librte_vhost's business; where a message is refused here they must be closed here.
  */
-struct message {
-	uint32_t request;
-	uint32_t flags;
-	uint32_t size_bytes;
-	union {
-		uint64_t u64;
-		struct {
-			uint32_t index;
-			uint32_t num;
-		} vring;
-		struct {
-			uint32_t nr_regions;
-			uint32_t padding;
-			struct {
-				uint64_t iova, size_bytes, user, fd_offset;
-			} regions[VHOST_REGIONS_MAX];
-		} memory;
-		struct {
-			uint32_t offset;
-			uint32_t size_bytes;
-		} config;
-	} payload;
-} __attribute__((packed));
-#define MESSAGE_NEED_REPLY (1u << 3)
-#define MESSAGE_FDS_MAX    8
-
-struct message_fds {
-	int fds[MESSAGE_FDS_MAX];
-	int nr;
-} __attribute__((packed));
-
-/* NULL if what lies there cannot be it: a point release that changed its layout. */
-static struct message_fds *
-message_fds(struct message *msg)
-{
-	struct message_fds *fds = (void *)((uint8_t *)msg + VDPA_VHOST_MESSAGE_FDS_OFFSET);
-	int i;
-
-	if (fds->nr < 0 || fds->nr > MESSAGE_FDS_MAX)
-		return NULL;
-	for (i = fds->nr; i < MESSAGE_FDS_MAX; i++)
-		if (fds->fds[i] != -1)
-			return NULL;
-	return fds;
-}
-
-static void
-close_fds(struct message *msg)
-{
-	struct message_fds *fds = message_fds(msg);
-	int i;
-
-	for (i = 0; fds != NULL && i < fds->nr; i++)
-		if (fds->fds[i] >= 0)
-			close(fds->fds[i]);
-	if (fds != NULL)
-		fds->nr = 0;
-}
-
-/* Ends the connection. With NEED_REPLY set librte_vhost would acknowledge instead, and go on. */
-static enum rte_vhost_msg_result
-end(struct message *msg)
-{
-	close_fds(msg);
-	msg->flags &= ~MESSAGE_NEED_REPLY;
-	return RTE_VHOST_MSG_RESULT_ERR;
-}
-
-static enum rte_vhost_msg_result
-reply_u64(struct message *msg, uint64_t value)
-{
-	close_fds(msg);
-	msg->payload.u64 = value;
-	msg->size_bytes = sizeof(value);
-	return RTE_VHOST_MSG_RESULT_REPLY;
-}
-
-/*
- * What belongs to features and protocol features that we do not offer; librte_vhost checks nothing
- * of that.
- */
-static bool
-expected(uint32_t request)
-{
-	switch (request) {
-	case VHOST_MSG_GET_FEATURES:
-	case VHOST_MSG_SET_FEATURES:
-	case VHOST_MSG_SET_OWNER:
-	case VHOST_MSG_RESET_OWNER:
-	case VHOST_MSG_SET_MEM_TABLE:
-	case VHOST_MSG_SET_LOG_BASE:
-	case VHOST_MSG_SET_LOG_FD:
-	case VHOST_MSG_SET_VRING_NUM:
-	case VHOST_MSG_SET_VRING_ADDR:
-	case VHOST_MSG_SET_VRING_BASE:
-	case VHOST_MSG_GET_VRING_BASE:
-	case VHOST_MSG_SET_VRING_KICK:
-	case VHOST_MSG_SET_VRING_CALL:
-	case VHOST_MSG_SET_VRING_ERR:
-	case VHOST_MSG_GET_PROTOCOL_FEATURES:
-	case VHOST_MSG_SET_PROTOCOL_FEATURES:
-	case VHOST_MSG_GET_QUEUE_NUM:
-	case VHOST_MSG_SET_VRING_ENABLE:
-	case VHOST_MSG_SET_BACKEND_REQ_FD:
-	case VHOST_MSG_GET_CONFIG:
-	case VHOST_MSG_SET_CONFIG:
-	case VHOST_MSG_SET_STATUS:
-	case VHOST_MSG_GET_STATUS:
-		return true;
-	default:
-		return false;
-	}
-}
-
-/* The ring that a message is about, or UINT16_MAX. */
-static uint16_t
-ring_of(const struct message *msg)
-{
-	switch (msg->request) {
-	case VHOST_MSG_SET_VRING_KICK:
-	case VHOST_MSG_SET_VRING_CALL:
-	case VHOST_MSG_SET_VRING_ERR:
-		return msg->payload.u64 & 0xff;
-	case VHOST_MSG_SET_VRING_NUM:
-	case VHOST_MSG_SET_VRING_ADDR:
-	case VHOST_MSG_SET_VRING_BASE:
-	case VHOST_MSG_GET_VRING_BASE:
-	case VHOST_MSG_SET_VRING_ENABLE:
-		return RTE_MIN(msg->payload.vring.index, (uint32_t)UINT16_MAX);
-	default:
-		return UINT16_MAX;
-	}
-}
 
 static uint64_t
 offered(const struct vhost_conn *conn)
@@ -162,7 +30,7 @@ offered(const struct vhost_conn *conn)
 
 /* On our sockets the agreed word is kept here; librte_vhost gets those bits of it that it knows. */
 static enum rte_vhost_msg_result
-pre_set_features(struct vhost_conn *conn, struct message *msg)
+pre_set_features(struct vhost_conn *conn, struct vhost_message *msg)
 {
 	uint64_t features = msg->payload.u64;
 	uint64_t unknown = features & ~(offered(conn) | VHOST_F_PROTOCOL_FEATURES);
@@ -172,42 +40,21 @@ pre_set_features(struct vhost_conn *conn, struct message *msg)
 		snprintf(
 			why, sizeof(why), "it sets features 0x%" PRIx64 ", never offered", unknown);
 		vdpa_vhost_session_fail(conn, why);
-		return end(msg);
+		return vdpa_vhost_message_end(msg);
 	}
 	conn->features_pending = features & ~VHOST_F_PROTOCOL_FEATURES;
 	msg->payload.u64 = features & conn->binding->socket_known;
 	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 }
 
-/* What librte_vhost would refuse is refused here, with the reason. NULL: it will do. */
-static const char *
-mem_table_refused(struct message *msg)
-{
-	struct message_fds *fds = message_fds(msg);
-	uint32_t i;
-
-	if (msg->payload.memory.nr_regions > VHOST_REGIONS_MAX)
-		return "its memory has more than 8 regions";
-	if (fds == NULL)
-		return NULL;
-	if ((uint32_t)fds->nr != msg->payload.memory.nr_regions)
-		return "its memory is not shared: regions have no descriptor";
-	for (i = 0; i < msg->payload.memory.nr_regions; i++)
-		if (vdpa_vhost_memory_mappable(fds->fds[i],
-			    msg->payload.memory.regions[i].fd_offset,
-			    msg->payload.memory.regions[i].size_bytes) < 0)
-			return "its memory cannot be mapped";
-	return NULL;
-}
-
 static enum rte_vhost_msg_result
-pre_set_mem_table(struct vhost_conn *conn, struct message *msg)
+pre_set_mem_table(struct vhost_conn *conn, struct vhost_message *msg)
 {
-	const char *why = mem_table_refused(msg);
+	const char *why = vdpa_vhost_message_memory_refused(msg);
 
 	if (why != NULL) {
 		vdpa_vhost_session_fail(conn, why);
-		return end(msg);
+		return vdpa_vhost_message_end(msg);
 	}
 	/* It may unmap: an address there must not be taken for a guarded one any more. */
 	conn->memory_pending = true;
@@ -217,9 +64,9 @@ pre_set_mem_table(struct vhost_conn *conn, struct message *msg)
 
 /* A copy of the channel's descriptor; librte_vhost keeps the other. */
 static void
-pre_set_channel(struct vhost_conn *conn, struct message *msg)
+pre_set_channel(struct vhost_conn *conn, struct vhost_message *msg)
 {
-	struct message_fds *fds = message_fds(msg);
+	struct vhost_message_fds *fds = vdpa_vhost_message_fds(msg);
 	struct stat st;
 
 	if (fds == NULL) {
@@ -234,29 +81,29 @@ pre_set_channel(struct vhost_conn *conn, struct message *msg)
 }
 
 static enum rte_vhost_msg_result
-pre_own(struct vhost_conn *conn, struct message *msg)
+pre_own(struct vhost_conn *conn, struct vhost_message *msg)
 {
 	if (!vdpa_vhost_peer_reads(conn->fd)) {
 		vdpa_vhost_session_fail(conn, "it does not read its replies");
-		return end(msg);
+		return vdpa_vhost_message_end(msg);
 	}
-	if (!expected(msg->request)) {
+	if (!vdpa_vhost_message_expected(msg->request)) {
 		VHOST_LOG_LIMITED(ERR,
 			"%s: %s sent message %u, which belongs to a feature that was never "
 			"offered",
 			conn->binding->name, conn->peer, msg->request);
-		close_fds(msg);
+		vdpa_vhost_message_close_fds(msg);
 		return RTE_VHOST_MSG_RESULT_ERR;
 	}
 	if (vdpa_vhost_session_attach(conn) < 0)
-		return end(msg);
+		return vdpa_vhost_message_end(msg);
 	switch (msg->request) {
 	case VHOST_MSG_GET_FEATURES:
-		return reply_u64(msg, offered(conn) | VHOST_F_PROTOCOL_FEATURES);
+		return vdpa_vhost_message_reply(msg, offered(conn) | VHOST_F_PROTOCOL_FEATURES);
 	case VHOST_MSG_SET_FEATURES:
 		return pre_set_features(conn, msg);
 	case VHOST_MSG_GET_QUEUE_NUM:
-		return reply_u64(
+		return vdpa_vhost_message_reply(
 			msg, vdpa_vhost_queue_num(&conn->binding->contract, offered(conn)));
 	case VHOST_MSG_SET_BACKEND_REQ_FD:
 		if (conn->session != NULL)
@@ -269,7 +116,7 @@ pre_own(struct vhost_conn *conn, struct message *msg)
 }
 
 static enum rte_vhost_msg_result
-pre_locked(struct vhost_conn *conn, struct message *msg)
+pre_locked(struct vhost_conn *conn, struct vhost_message *msg)
 {
 	enum rte_vhost_msg_result result;
 
@@ -277,7 +124,7 @@ pre_locked(struct vhost_conn *conn, struct message *msg)
 	if (!conn->closing && conn->memory_pending)
 		vdpa_vhost_session_fail(conn, "its memory could not be mapped");
 	if (conn->closing)
-		return end(msg);
+		return vdpa_vhost_message_end(msg);
 	if (conn->own) {
 		result = pre_own(conn, msg);
 		if (result != RTE_VHOST_MSG_RESULT_NOT_HANDLED)
@@ -288,7 +135,7 @@ pre_locked(struct vhost_conn *conn, struct message *msg)
 		return pre_set_mem_table(conn, msg);
 	case VHOST_MSG_GET_VRING_BASE:
 		/* All rings at the first of these messages; librte_vhost then answers each. */
-		return vdpa_vhost_session_stop(conn) < 0 ? end(msg)
+		return vdpa_vhost_session_stop(conn) < 0 ? vdpa_vhost_message_end(msg)
 							 : RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 	case VHOST_MSG_SET_LOG_BASE:
 		/* It unmaps the former one. */
@@ -319,14 +166,14 @@ static enum rte_vhost_msg_result
 pre(int vid, void *context)
 {
 	struct vhost_conn *conn = conn_find(vid);
-	struct message *msg = context;
+	struct vhost_message *msg = context;
 	enum rte_vhost_msg_result result;
 
 	if (conn == NULL)
-		return end(msg);
+		return vdpa_vhost_message_end(msg);
 	pthread_mutex_lock(&conn->lock);
 	conn->request = msg->request;
-	conn->request_vq = ring_of(msg);
+	conn->request_vq = vdpa_vhost_message_ring(msg);
 	conn->request_began_ns = vdpa_vhost_now_ns();
 	result = pre_locked(conn, msg);
 	/* The post hook does not run then. */
@@ -350,7 +197,7 @@ post_set_mem_table(struct vhost_conn *conn)
 }
 
 static void
-post_ring(struct vhost_conn *conn, const struct message *msg)
+post_ring(struct vhost_conn *conn, const struct vhost_message *msg)
 {
 	struct vdpa_wanted_vq *wanted;
 	struct vhost_vq *vq;
@@ -398,7 +245,7 @@ post_block(struct vhost_conn *conn)
 }
 
 static int
-post_locked(struct vhost_conn *conn, const struct message *msg)
+post_locked(struct vhost_conn *conn, const struct vhost_message *msg)
 {
 	int ret = 0;
 
@@ -437,7 +284,7 @@ static enum rte_vhost_msg_result
 post(int vid, void *context)
 {
 	struct vhost_conn *conn = vdpa_vhost_conn_get(vid);
-	struct message *msg = context;
+	struct vhost_message *msg = context;
 	int ret;
 
 	if (conn == NULL)
@@ -451,7 +298,7 @@ post(int vid, void *context)
 	vdpa_vhost_conn_put(conn);
 	if (ret == 0)
 		return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
-	msg->flags &= ~MESSAGE_NEED_REPLY;
+	msg->flags &= ~VHOST_MESSAGE_NEED_REPLY;
 	return RTE_VHOST_MSG_RESULT_ERR;
 }
 

@@ -11,6 +11,7 @@
 #include <rte_string_fns.h>
 
 #include "vhost_bus.h"
+#include "vhost_message.h"
 
 /*
  * Which call does what (vid: a connection). Nothing here waits for a device.
