@@ -16,6 +16,7 @@ from vnet import run_flows
 
 LINK_UP = 1
 CONFIG_CHANGE = 2
+STOP_DEADLINE_US = 200000        # whoever waits for a device that hangs waits at least so long
 STATUS_OFFSET = 6       # of struct virtio_net_config
 
 
@@ -46,13 +47,13 @@ def test_only_the_stop_waits_for_a_device(make_backend, nics, hang):
     sick.bring_up(backend.paths[0])
     other.bring_up(backend.paths[1])
     streams = [Stream(0), Stream(1)]
-    run_flows(other.flows(streams), 200, idle_s=1.0)
+    run_flows(other.flows(streams), 200, idle_s=3.0)
     assert all(stream.books().clean() for stream in streams)
     start = time.monotonic()
     if hang:
         time.sleep(0.1)
     sick.stop()
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 2.0
     other.stop()
     seen = messages(backend)
     report('device ' + ('hangs' if hang else 'well'), seen)
@@ -60,8 +61,8 @@ def test_only_the_stop_waits_for_a_device(make_backend, nics, hang):
     assert 'SET_STATUS' in seen and 'SET_VRING_KICK' in seen
     for name, one in seen.items():
         if name != 'GET_VRING_BASE':
-            assert one['max_us'] < 100000, name
-    assert seen['GET_VRING_BASE']['max_us'] < 400000
+            assert one['max_us'] < STOP_DEADLINE_US, name
+    assert seen['GET_VRING_BASE']['max_us'] < 1000000
 
 
 def take_config_change(channel: socket.socket, timeout_s: float) -> bool:
