@@ -290,6 +290,9 @@ vdpa_device_register(struct vdpa_device *dev)
 		rc = driver->device_added(dev);
 	if (rc != 0)
 		vdpa_device_unregister(dev, true);
+	else
+		VDPA_LOG(INFO, "%s: registered, %s, %u virtqueues", dev->name, priv->type->name,
+			priv->contract.nr_vqs);
 	return rc;
 }
 
