@@ -33,7 +33,7 @@ def check(backend, programs, tools, folder, frames, *, queues=1, devargs='', opt
     run = Frames(programs, tools, folder, backend.path, queues=queues,
                  devargs='queue_size=256,' + devargs,
                  options=['--frames', str(frames), '--timeout-s', '20', *options], **more)
-    expect_right(run.result(60 + frames * queues / 50_000), queues, frames)
+    expect_right(run.result(60 + frames * queues / 5_000), queues, frames)
     backend.expect_alive()
 
 
