@@ -87,12 +87,15 @@ def test_devices_that_lack_state(make_nomad, is_long, devargs, packed):
     first = mode_of(nomad.backend, 0)['mode']
     if 'always' not in devargs:
         assert first == ('relayed: no ring position' if unknown else 'direct')
+    seen = set()
     for hop in range(20 if is_long else 2):
         nomad.move()
         nomad.traffic(0.2)
-        if 'always' not in devargs:
-            here = mode_of(nomad.backend, nomad.at)['mode']
-            assert here == f'relayed: {"no ring position" if unknown else "no start index"}'
+        seen.add(mode_of(nomad.backend, nomad.at)['mode'])
+    if 'always' not in devargs:
+        relayed = f'relayed: {"no ring position" if unknown else "no start index"}'
+        # a packed ring is at its first position again after every second round: direct is right
+        assert relayed in seen and seen <= ({relayed, 'direct'} if packed else {relayed})
     finish(nomad, may_repeat=devargs.startswith('state=off') and 'always' not in devargs)
     nomad.driver.start()
     for flow in nomad.flows:

@@ -178,7 +178,8 @@ vdpa_vhost_offered(const struct vdpa_contract *contract, bool own_socket)
 	const uint64_t log_all = UINT64_C(1) << VHOST_F_LOG_ALL;
 	uint64_t features = contract->features & ~log_all;
 
-	if (contract->can_log)
+	/* a device that was unplugged offers nothing */
+	if (contract->can_log && features != 0)
 		features |= log_all;
 	return vdpa_vhost_features(features, contract->virtio_id, own_socket);
 }
