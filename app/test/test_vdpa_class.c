@@ -17,8 +17,7 @@
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 
-#include "card.h"
-#include "guest.h"
+#include "card_guest.h"
 
 /*
  * The class over the test card, which reaches memory only where it was mapped and counts every
@@ -31,32 +30,6 @@
 #define FEATURES_CTRL                                                        \
 	(FEATURES_PLAIN | BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_CTRL_VQ) | \
 		BIT(VIRTIO_NET_F_CTRL_MAC_ADDR))
-
-static void
-setup(struct card **card, struct guest *guest, const struct card_conf *conf, uint64_t features)
-{
-	*card = card_create(conf);
-	if (*card == NULL)
-		fail_msg("%s", vdpa_error_text());
-	assert_int_equal(guest_create(guest, card_device(*card), features, conf->nr_pairs), 0);
-}
-
-static void
-teardown(struct card *card, struct guest *guest)
-{
-	assert_int_equal(card_violations(card), 0);
-	assert_int_equal(guest_destroy(guest), 0);
-	assert_int_equal(card_destroy(card, false), 0);
-}
-
-static struct vdpa_device_status
-status_of(struct card *card)
-{
-	struct vdpa_device_status status;
-
-	vdpa_device_status_get(card_device(card), &status);
-	return status;
-}
 
 static uint64_t
 now_ms(void)

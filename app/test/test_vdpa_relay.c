@@ -16,8 +16,7 @@
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 
-#include "card.h"
-#include "guest.h"
+#include "card_guest.h"
 
 /* The relay and the dirty log through the class, over the test card. */
 
@@ -32,32 +31,6 @@ static const uint64_t formats[] = {
 	PLAIN | BIT(VIRTIO_F_RING_PACKED),
 	PLAIN | BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_RING_F_EVENT_IDX),
 };
-
-static void
-setup(struct card **card, struct guest *guest, const struct card_conf *conf, uint64_t features)
-{
-	*card = card_create(conf);
-	if (*card == NULL)
-		fail_msg("%s", vdpa_error_text());
-	assert_int_equal(guest_create(guest, card_device(*card), features, conf->nr_pairs), 0);
-}
-
-static void
-teardown(struct card *card, struct guest *guest)
-{
-	assert_int_equal(card_violations(card), 0);
-	assert_int_equal(guest_destroy(guest), 0);
-	assert_int_equal(card_destroy(card, false), 0);
-}
-
-static struct vdpa_device_status
-status_of(struct card *card)
-{
-	struct vdpa_device_status status;
-
-	vdpa_device_status_get(card_device(card), &status);
-	return status;
-}
 
 static void
 set_log(struct guest *guest, void *log)
