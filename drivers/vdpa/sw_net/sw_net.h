@@ -38,8 +38,7 @@
 
 #include <rte_log.h>
 
-#include "vdpa_parent.h"
-#include "vring_dev.h"
+#include "vdpa_emulated.h"
 
 #define SW_NET_BIT(feature)   (UINT64_C(1) << (feature))
 
@@ -75,36 +74,10 @@ enum sw_net_stat {
 	SW_NET_NR_STATS
 };
 
-enum sw_net_state {
-	SW_NET_STATE_ON,
-	SW_NET_STATE_GET,
-	SW_NET_STATE_OFF
-};
-
 enum sw_net_backend {
 	SW_NET_LOOPBACK,
 	SW_NET_NULL,
 	SW_NET_PEER
-};
-
-/* Ops that the fault keys name. */
-#define SW_NET_FAULT_OPS(X)           \
-	X(NONE, "none")               \
-	X(START, "start")             \
-	X(STOP, "stop")               \
-	X(RESET, "reset")             \
-	X(VQ_START, "vq_start")       \
-	X(VQ_STOP, "vq_stop")         \
-	X(PAIRS, "set_active_queues") \
-	X(CVQ, "cvq")                 \
-	X(MEMORY, "update_memory")    \
-	X(CONFIG, "config_read")      \
-	X(DIRTY, "dirty_start")
-
-enum sw_net_op {
-#define SW_NET_OP_ENUM(name, text) SW_NET_OP_##name,
-	SW_NET_FAULT_OPS(SW_NET_OP_ENUM)
-#undef SW_NET_OP_ENUM
 };
 
 /* What the keys of a device say. */
@@ -115,12 +88,7 @@ struct sw_net_args {
 	uint16_t mtu; /* 0: not offered */
 	uint16_t nr_pairs;
 	uint64_t features; /* offered */
-	enum vdpa_relay_policy relay;
-	enum sw_net_state state; /* what it tells and takes of ring positions */
-	bool log;                /* it can report what it writes */
-	enum sw_net_op hang_op, fail_op;
-	uint32_t delay_us;
-	char workers[128]; /* vdev only; "" if not given */
+	struct vdpa_emulated_args common;
 };
 
 struct sw_net_dev;
@@ -158,8 +126,7 @@ struct sw_net_flow {
 	/* link lock: what flow_connect() is to set */
 	struct sw_net_vq *new_rx;
 	enum sw_net_stat new_no_rx;
-	uint16_t delayed; /* frames that may go at due_tsc */
-	uint64_t delay_tsc, due_tsc;
+	struct vdpa_delay delay;
 };
 
 struct sw_net_link;
@@ -214,8 +181,8 @@ sw_net_count(struct sw_net_vq *vq, enum sw_net_stat stat, uint64_t nr)
 extern const char sw_net_keys[]; /* for people */
 /* features that a device can have, keys or not */
 uint64_t sw_net_features(uint16_t nr_pairs);
-/* vdev: key workers is known too. 0; -EINVAL with vdpa_error_text(). */
-int sw_net_args_parse(const char *name, const char *text, bool vdev, struct sw_net_args *args);
+/* 0; -EINVAL with vdpa_error_text(). */
+int sw_net_args_parse(const char *name, const char *text, struct sw_net_args *args);
 
 /* ---- sw_net_vdpa.c ---- */
 extern const struct vdpa_device_ops sw_net_ops;

@@ -11,9 +11,7 @@
 #include "sw_net.h"
 
 const char sw_net_keys[] =
-	"backend=loopback|null|peer,peer=NAME,mac=MAC,mtu=68-65535,max_vqp=1-128,"
-	"device_features=HEX,relay=auto|always|off,state=on|get|off,log=on|off,"
-	"hang_op=OP,fail_op=OP,delay_us=0-1000000";
+	"backend=loopback|null|peer,peer=NAME,mac=MAC,mtu=68-65535,max_vqp=1-128," VDPA_EMULATED_KEYS;
 
 static const char *const backends[] = {
 	[SW_NET_LOOPBACK] = "loopback",
@@ -22,53 +20,21 @@ static const char *const backends[] = {
 	NULL,
 };
 
-static const char *const relays[] = {
-#define RELAY_NAME(name, text) [name] = text,
-	VDPA_RELAYS(RELAY_NAME)
-#undef RELAY_NAME
-		NULL,
-};
-
-static const char *const states[] = {
-	[SW_NET_STATE_ON] = "on",
-	[SW_NET_STATE_GET] = "get",
-	[SW_NET_STATE_OFF] = "off",
-	NULL,
-};
-
-static const char *const fault_ops[] = {
-#define FAULT_OP_NAME(name, text) [SW_NET_OP_##name] = text,
-	SW_NET_FAULT_OPS(FAULT_OP_NAME)
-#undef FAULT_OP_NAME
-		NULL,
-};
-
-#define KEYS(X)                        \
-	X(BACKEND, "backend")          \
-	X(PEER, "peer")                \
-	X(MAC, "mac")                  \
-	X(MTU, "mtu")                  \
-	X(MAX_VQP, "max_vqp")          \
-	X(FEATURES, "device_features") \
-	X(RELAY, "relay")              \
-	X(STATE, "state")              \
-	X(LOG, "log")                  \
-	X(HANG_OP, "hang_op")          \
-	X(FAIL_OP, "fail_op")          \
-	X(DELAY_US, "delay_us")        \
-	X(WORKERS, "workers") /* last: vdev only */
-
 enum key {
-#define KEY_ENUM(name, text) KEY_##name,
-	KEYS(KEY_ENUM)
-#undef KEY_ENUM
+	KEY_BACKEND,
+	KEY_PEER,
+	KEY_MAC,
+	KEY_MTU,
+	KEY_MAX_VQP
 };
 
 static const char *const keys[] = {
-#define KEY_NAME(name, text) text,
-	KEYS(KEY_NAME)
-#undef KEY_NAME
-		NULL,
+	[KEY_BACKEND] = "backend",
+	[KEY_PEER] = "peer",
+	[KEY_MAC] = "mac",
+	[KEY_MTU] = "mtu",
+	[KEY_MAX_VQP] = "max_vqp",
+	NULL,
 };
 
 /*
@@ -96,45 +62,11 @@ sw_net_features(uint16_t nr_pairs)
 
 struct parse {
 	struct sw_net_args *args;
-	const char *mask; /* checked when the number of pairs is known */
-	char mask_text[24];
 	bool mac_given;
 };
 
 static int
-parse_name(const char *key, const char *value, char *out, size_t size)
-{
-	if (strlen(value) >= size)
-		return vdpa_error_set(
-			-EINVAL, "%s=%s: expected at most %zu bytes", key, value, size - 1);
-	memcpy(out, value, strlen(value) + 1);
-	return 0;
-}
-
-static int
-parse_fault(const char *key, const char *value, enum sw_net_op *op)
-{
-	unsigned int choice;
-	int rc = vdpa_arg_choice(key, value, fault_ops, &choice);
-
-	if (rc == 0)
-		*op = choice;
-	return rc;
-}
-
-static int
-parse_number(const char *key, const char *value, uint64_t min, uint64_t max, uint32_t *out)
-{
-	uint64_t number;
-	int rc = vdpa_arg_uint(key, value, min, max, &number);
-
-	if (rc == 0)
-		*out = number;
-	return rc;
-}
-
-static int
-parse_key(const char *key, const char *value, void *arg)
+parse_key(unsigned int key, const char *name, const char *value, void *arg)
 {
 	struct parse *parse = arg;
 	struct sw_net_args *args = parse->args;
@@ -142,47 +74,24 @@ parse_key(const char *key, const char *value, void *arg)
 	uint32_t number = 0;
 	int rc;
 
-	while (strcmp(keys[which], key) != 0)
-		which++;
-	switch ((enum key)which) {
+	switch ((enum key)key) {
 	case KEY_BACKEND:
-		rc = vdpa_arg_choice(key, value, backends, &which);
+		rc = vdpa_arg_choice(name, value, backends, &which);
 		args->backend = which;
 		return rc;
 	case KEY_PEER:
-		return parse_name(key, value, args->peer, sizeof(args->peer));
+		return vdpa_arg_text(name, value, args->peer, sizeof(args->peer));
 	case KEY_MAC:
 		parse->mac_given = true;
-		return vdpa_arg_mac(key, value, args->mac);
+		return vdpa_arg_mac(name, value, args->mac);
 	case KEY_MTU:
-		rc = parse_number(key, value, ETH_MIN_MTU, ETH_MAX_MTU, &number);
+		rc = vdpa_arg_uint32(name, value, ETH_MIN_MTU, ETH_MAX_MTU, &number);
 		args->mtu = number;
 		return rc;
 	case KEY_MAX_VQP:
-		rc = parse_number(key, value, 1, SW_NET_PAIRS_MAX, &number);
+		rc = vdpa_arg_uint32(name, value, 1, SW_NET_PAIRS_MAX, &number);
 		args->nr_pairs = number;
 		return rc;
-	case KEY_FEATURES:
-		parse->mask = parse->mask_text;
-		return parse_name(key, value, parse->mask_text, sizeof(parse->mask_text));
-	case KEY_RELAY:
-		rc = vdpa_arg_choice(key, value, relays, &which);
-		args->relay = which;
-		return rc;
-	case KEY_STATE:
-		rc = vdpa_arg_choice(key, value, states, &which);
-		args->state = which;
-		return rc;
-	case KEY_LOG:
-		return vdpa_arg_bool(key, value, &args->log);
-	case KEY_HANG_OP:
-		return parse_fault(key, value, &args->hang_op);
-	case KEY_FAIL_OP:
-		return parse_fault(key, value, &args->fail_op);
-	case KEY_DELAY_US:
-		return parse_number(key, value, 0, 1000000, &args->delay_us);
-	case KEY_WORKERS:
-		return parse_name(key, value, args->workers, sizeof(args->workers));
 	}
 	return -EINVAL;
 }
@@ -221,29 +130,23 @@ check_backend(const char *name, const struct sw_net_args *args)
 }
 
 int
-sw_net_args_parse(const char *name, const char *text, bool vdev, struct sw_net_args *args)
+sw_net_args_parse(const char *name, const char *text, struct sw_net_args *args)
 {
-	const char *known[RTE_DIM(keys)];
 	struct parse parse = {.args = args};
+	uint64_t features;
 	int rc;
 
 	memset(args, 0, sizeof(*args));
 	args->nr_pairs = 1;
-	args->log = true;
-	memcpy(known, keys, sizeof(known));
-	if (!vdev)
-		known[KEY_WORKERS] = NULL;
-	rc = vdpa_args_parse(text, known, parse_key, &parse);
+	rc = vdpa_emulated_parse(text, keys, &args->common, parse_key, &parse);
 	if (rc == 0)
 		rc = check_backend(name, args);
 	if (rc != 0)
 		return rc;
 	if (!parse.mac_given)
 		default_mac(name, args->mac);
-	args->features = sw_net_features(args->nr_pairs);
+	features = sw_net_features(args->nr_pairs);
 	if (args->mtu == 0)
-		args->features &= ~SW_NET_BIT(VIRTIO_NET_F_MTU);
-	if (parse.mask != NULL)
-		rc = vdpa_arg_hex("device_features", parse.mask, args->features, &args->features);
-	return rc;
+		features &= ~SW_NET_BIT(VIRTIO_NET_F_MTU);
+	return vdpa_emulated_features(&args->common, features, &args->features);
 }

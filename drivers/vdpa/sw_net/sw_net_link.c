@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <rte_cycles.h>
-
 #include "sw_net.h"
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -236,7 +234,7 @@ sw_net_flow_start(struct sw_net_vq *tx)
 	flow->path.arm = sw_net_arm;
 	flow->path.wake_fds[0] = tx->kick_fd;
 	flow->tx = tx;
-	flow->delay_tsc = rte_get_tsc_hz() / 1000000 * tx->dev->args.delay_us;
+	vdpa_delay_init(&flow->delay, tx->dev->args.common.delay_us);
 	flow->new_rx = flow_wanted_rx(flow, &flow->new_no_rx);
 	flow_connect(flow);
 	rc = vdpa_path_add(&flow->path, -1);

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "sw_net.h"
-#include "vdpa_consumer.h"
 #include "vdpa_dpdk_abi.h"
 
 RTE_LOG_REGISTER_DEFAULT(sw_net_logtype, NOTICE)
@@ -98,7 +97,7 @@ static int
 sw_net_dev_add(const struct vdpa_mgmtdev *mgmtdev, const char *name, const char *text)
 {
 	struct sw_net_args args;
-	int rc = sw_net_args_parse(name, text, false, &args);
+	int rc = sw_net_args_parse(name, text, &args);
 
 	(void)mgmtdev;
 	return rc != 0 ? rc : dev_create(name, &args);
@@ -144,50 +143,15 @@ RTE_INIT(sw_net_mgmtdev_init)
 /* ---- vdev: --vdev vdpa_sw_net0,KEY=VALUE,... ---- */
 
 static int
-workers_configure(char *workers)
-{
-	if (workers[0] == '\0')
-		return 0;
-	/* devargs leave no comma */
-	for (char *p = workers; *p != '\0'; p++)
-		if (*p == ':')
-			*p = ',';
-	return vdpa_workers_configure(workers, VDPA_WORKER_ADAPTIVE);
-}
-
-static int
 sw_net_probe(struct rte_vdev_device *vdev)
 {
-	const char *name = vdpa_vdev_name(vdev);
-	struct sw_net_args args;
-	int rc = 0;
-
-	if (rte_eal_process_type() != RTE_PROC_PRIMARY)
-		rc = vdpa_error_set(-ENOTSUP, "only the primary process runs vDPA devices");
-	if (rc == 0)
-		rc = sw_net_args_parse(name, vdpa_vdev_args(vdev), true, &args);
-	if (rc == 0)
-		rc = workers_configure(args.workers);
-	if (rc == 0)
-		rc = dev_create(name, &args);
-	if (rc != 0)
-		SW_NET_LOG(ERR, "%s: %s", name, vdpa_error_text());
-	return rc;
+	return vdpa_emulated_probe(&sw_net_mgmtdev, vdpa_vdev_name(vdev), vdpa_vdev_args(vdev));
 }
 
 static int
 sw_net_remove(struct rte_vdev_device *vdev)
 {
-	struct vdpa_device *vdpa = vdpa_device_find(vdpa_vdev_name(vdev));
-	int rc;
-
-	/* it may have been deleted by management */
-	if (vdpa == NULL || vdpa->mgmtdev != &sw_net_mgmtdev)
-		return 0;
-	rc = sw_net_dev_del(&sw_net_mgmtdev, vdpa, true);
-	if (rc != 0)
-		SW_NET_LOG(ERR, "%s: %s", vdpa_vdev_name(vdev), vdpa_error_text());
-	return rc;
+	return vdpa_emulated_remove(&sw_net_mgmtdev, vdpa_vdev_name(vdev));
 }
 
 static struct rte_vdev_driver sw_net_vdev = {
@@ -201,9 +165,4 @@ VDPA_PMD_PARAMS(vdpa_sw_net,
 	"peer=<name> "
 	"mac=<xx:xx:xx:xx:xx:xx> "
 	"mtu=<68-65535> "
-	"max_vqp=<1-128> "
-	"device_features=<hex> "
-	"hang_op=<op> "
-	"fail_op=<op> "
-	"delay_us=<0-1000000> "
-	"workers=<cpulist, ':' for ','>");
+	"max_vqp=<1-128> " VDPA_EMULATED_PMD_PARAMS);

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include <rte_branch_prediction.h>
-#include <rte_cycles.h>
 
 #include "sw_net.h"
 #include "vring_copy.h"
@@ -76,68 +75,6 @@ usable(const struct sw_net_vq *vq)
 		!atomic_load_explicit(&vq->dev->fenced, memory_order_relaxed);
 }
 
-/* Key delay_us: how many of nr frames may go now. Those seen together go together, when due. */
-static uint16_t
-delay(struct sw_net_flow *flow, uint16_t nr)
-{
-	uint64_t now = rte_rdtsc();
-
-	if (nr == 0)
-		return 0;
-	if (flow->delayed == 0) {
-		flow->delayed = nr;
-		flow->due_tsc = now + flow->delay_tsc;
-	}
-	if (now < flow->due_tsc)
-		return 0;
-	nr = RTE_MIN(nr, flow->delayed);
-	flow->delayed = 0;
-	return nr;
-}
-
-#define WRITTEN_MAX 64
-
-struct report {
-	struct vring_range ranges[WRITTEN_MAX + VRING_DEV_WRITTEN_MAX];
-	uint32_t nr;
-};
-
-static void
-report_add(struct sw_net_vq *vq, struct report *report, uint64_t iova, uint32_t len)
-{
-	if (report->nr == WRITTEN_MAX) {
-		vdpa_dirty(&vq->dev->vdpa, report->ranges, report->nr);
-		report->nr = 0;
-	}
-	report->ranges[report->nr++] = (struct vring_range){iova, len};
-}
-
-/*
- * What a burst wrote to the consumer's memory: buffers as far as they were filled, and the ring.
- * After it is flushed: a page that is reported first may be copied before it is written.
- */
-static void
-report_written(struct sw_net_vq *vq, const struct vring_chain *chains, uint16_t nr)
-{
-	struct report report = {.nr = 0};
-	uint32_t nr_slots = 0;
-
-	for (uint16_t i = 0; i < nr; i++) {
-		const struct vring_chain *chain = &chains[i];
-		uint32_t left = chain->done.len;
-
-		nr_slots += chain->done.slots;
-		for (uint16_t s = chain->nr_readable; s < chain->nr_segs && left != 0; s++) {
-			uint32_t len = RTE_MIN(left, chain->segs[s].len);
-
-			report_add(vq, &report, chain->segs[s].iova, len);
-			left -= len;
-		}
-	}
-	report.nr += vring_dev_written(&vq->ring, nr_slots, &report.ranges[report.nr]);
-	vdpa_dirty(&vq->dev->vdpa, report.ranges, report.nr);
-}
-
 static inline bool
 is_logging(const struct sw_net_vq *vq)
 {
@@ -149,9 +86,9 @@ static void
 report_asked(struct sw_net_flow *flow)
 {
 	if (usable(flow->tx) && unlikely(is_logging(flow->tx)))
-		report_written(flow->tx, NULL, 0);
+		vdpa_dirty_chains(&flow->tx->dev->vdpa, &flow->tx->ring, NULL, 0);
 	if (usable(flow->rx) && unlikely(is_logging(flow->rx)))
-		report_written(flow->rx, NULL, 0);
+		vdpa_dirty_chains(&flow->rx->dev->vdpa, &flow->rx->ring, NULL, 0);
 }
 
 static void
@@ -176,7 +113,7 @@ complete_tx(struct sw_net_vq *tx, const struct vring_chain *out, uint16_t nr)
 		vring_dev_push_chains(&tx->ring, out, nr);
 	vring_dev_flush(&tx->ring);
 	if (unlikely(is_logging(tx)))
-		report_written(tx, out, nr);
+		vdpa_dirty_chains(&tx->dev->vdpa, &tx->ring, out, nr);
 }
 
 static inline void
@@ -186,7 +123,7 @@ complete_rx(struct sw_net_vq *rx, const struct vring_chain *in, uint16_t nr)
 	vring_dev_push_chains(&rx->ring, in, nr);
 	vring_dev_flush(&rx->ring);
 	if (unlikely(is_logging(rx)))
-		report_written(rx, in, nr);
+		vdpa_dirty_chains(&rx->dev->vdpa, &rx->ring, in, nr);
 }
 
 /* Bytes of frames among chains whose headers may be cut off. */
@@ -210,8 +147,7 @@ discard(struct sw_net_flow *flow, enum sw_net_stat why)
 		sw_net_vq_fail(tx, NULL);
 		return finish_burst(flow, 0);
 	}
-	if (flow->delay_tsc != 0)
-		nr = delay(flow, nr);
+	nr = vdpa_delay_pass(&flow->delay, nr);
 	for (uint16_t i = 0; i < nr; i++)
 		bytes += frame_bytes(tx, &out.chains[i]);
 	if (nr != 0) {
@@ -352,8 +288,7 @@ forward(struct sw_net_flow *flow)
 		sw_net_vq_fail(tx, NULL);
 		return finish_burst(flow, 0);
 	}
-	if (unlikely(flow->delay_tsc != 0))
-		nr_out = delay(flow, nr_out);
+	nr_out = vdpa_delay_pass(&flow->delay, nr_out);
 	if (nr_out == 0) {
 		flow->blocked = false;
 		return finish_burst(flow, 0);

@@ -15,16 +15,10 @@ sw_net_of(struct vdpa_device *vdpa)
 	return (struct sw_net_dev *)vdpa;
 }
 
-/*
- * Keys hang_op and fail_op, before the op does anything. The ops that end something do so
- * nevertheless when they are to fail.
- */
 static int
-fault(const struct sw_net_dev *dev, enum sw_net_op op)
+fault(const struct sw_net_dev *dev, enum vdpa_fault_op op)
 {
-	while (dev->args.hang_op == op)
-		pause();
-	return dev->args.fail_op == op ? -EIO : 0;
+	return vdpa_emulated_fault(&dev->args.common, op);
 }
 
 static int
@@ -34,19 +28,10 @@ sw_net_get_info(struct vdpa_device *vdpa, struct vdpa_info *info)
 
 	info->virtio_id = VIRTIO_ID_NET;
 	info->nr_vqs_max = 2 * dev->args.nr_pairs;
-	info->vq_size_min = 1;
-	info->vq_size_max = VRING_SIZE_MAX;
 	info->config_size_bytes = sizeof(struct virtio_net_config);
 	info->features = dev->args.features;
-	info->caps = VDPA_CAP_IN_ORDER | VDPA_CAP_LATE_VQ | VDPA_CAP_HOST_VA;
-	if (dev->args.state != SW_NET_STATE_OFF)
-		info->caps |= VDPA_CAP_GET_STATE;
-	if (dev->args.state == SW_NET_STATE_ON)
-		info->caps |= VDPA_CAP_SET_STATE;
-	if (dev->args.log)
-		info->caps |= VDPA_CAP_DIRTY;
-	info->relay = dev->args.relay;
-	info->numa_node = -1;
+	vdpa_emulated_info(&dev->args.common, info);
+	info->caps |= VDPA_CAP_IN_ORDER;
 	return 0;
 }
 
@@ -54,7 +39,7 @@ static int
 sw_net_start(struct vdpa_device *vdpa, const struct vdpa_start *start)
 {
 	struct sw_net_dev *dev = sw_net_of(vdpa);
-	int rc = fault(dev, SW_NET_OP_START);
+	int rc = fault(dev, VDPA_FAULT_START);
 
 	if (rc != 0)
 		return rc;
@@ -80,7 +65,7 @@ static int
 sw_net_stop(struct vdpa_device *vdpa, struct vdpa_vq_state *states, uint16_t nr_vqs)
 {
 	struct sw_net_dev *dev = sw_net_of(vdpa);
-	int failure = fault(dev, SW_NET_OP_STOP), rc;
+	int failure = fault(dev, VDPA_FAULT_STOP), rc;
 
 	pthread_mutex_lock(&dev->link->lock);
 	rc = sw_net_queues_end(dev);
@@ -95,7 +80,7 @@ static int
 sw_net_reset(struct vdpa_device *vdpa)
 {
 	struct sw_net_dev *dev = sw_net_of(vdpa);
-	int failure = fault(dev, SW_NET_OP_RESET), rc;
+	int failure = fault(dev, VDPA_FAULT_RESET), rc;
 
 	atomic_store(&dev->logging, false);
 	rc = sw_net_kill(dev);
@@ -117,7 +102,7 @@ sw_net_vq_start(struct vdpa_device *vdpa, const struct vdpa_vq_config *config)
 	struct sw_net_dev *dev = sw_net_of(vdpa);
 	struct sw_net_vq *vq = &dev->vqs[config->index];
 	struct sw_net_dev *source;
-	int rc = fault(dev, SW_NET_OP_VQ_START);
+	int rc = fault(dev, VDPA_FAULT_VQ_START);
 
 	if (rc != 0)
 		return rc;
@@ -140,7 +125,7 @@ sw_net_vq_stop(struct vdpa_device *vdpa, uint16_t index, struct vdpa_vq_state *s
 {
 	struct sw_net_dev *dev = sw_net_of(vdpa);
 	struct sw_net_vq *vq = &dev->vqs[index];
-	int failure = fault(dev, SW_NET_OP_VQ_STOP), rc = 0;
+	int failure = fault(dev, VDPA_FAULT_VQ_STOP), rc = 0;
 
 	pthread_mutex_lock(&dev->link->lock);
 	if (index % 2 != 0)
@@ -177,7 +162,7 @@ static int
 sw_net_set_active_queues(struct vdpa_device *vdpa, uint16_t nr_pairs)
 {
 	struct sw_net_dev *dev = sw_net_of(vdpa);
-	int rc = fault(dev, SW_NET_OP_PAIRS);
+	int rc = fault(dev, VDPA_FAULT_PAIRS);
 
 	pthread_mutex_lock(&dev->link->lock);
 	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs && rc == 0; i++) {
@@ -197,7 +182,7 @@ static int
 sw_net_cvq(struct vdpa_device *vdpa, uint8_t cls, uint8_t cmd, const void *data, size_t len_bytes)
 {
 	struct sw_net_dev *dev = sw_net_of(vdpa);
-	int rc = fault(dev, SW_NET_OP_CVQ);
+	int rc = fault(dev, VDPA_FAULT_CVQ);
 
 	(void)len_bytes;
 	if (rc != 0)
@@ -222,7 +207,7 @@ sw_net_config_read(struct vdpa_device *vdpa, uint32_t offset, void *data, uint32
 	struct virtio_net_config config = {0};
 	struct sw_net_dev *other;
 	bool up = true;
-	int rc = fault(dev, SW_NET_OP_CONFIG);
+	int rc = fault(dev, VDPA_FAULT_CONFIG);
 
 	if (rc != 0)
 		return rc;
@@ -246,7 +231,7 @@ static int
 sw_net_update_memory(struct vdpa_device *vdpa, struct vdpa_domain *domain)
 {
 	struct sw_net_dev *dev = sw_net_of(vdpa);
-	int rc = fault(dev, SW_NET_OP_MEMORY);
+	int rc = fault(dev, VDPA_FAULT_MEMORY);
 
 	pthread_mutex_lock(&dev->link->lock);
 	dev->mem = vdpa_domain_mem(domain);
@@ -277,7 +262,7 @@ static int
 sw_net_dirty_start(struct vdpa_device *vdpa)
 {
 	struct sw_net_dev *dev = sw_net_of(vdpa);
-	int rc = fault(dev, SW_NET_OP_DIRTY);
+	int rc = fault(dev, VDPA_FAULT_DIRTY);
 
 	if (rc != 0)
 		return rc;
