@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+
+#include "guest.h"
+#include "perf.h"
+
+#define SYNC_MS 5000
+
+#ifndef VIRTIO_F_IN_ORDER
+#define VIRTIO_F_IN_ORDER 35
+#endif
+
+uint64_t
+perf_guest_features(bool packed, bool mergeable, bool in_order)
+{
+	return PERF_BIT(VIRTIO_F_VERSION_1) | (packed ? PERF_BIT(VIRTIO_F_RING_PACKED) : 0) |
+		(mergeable ? PERF_BIT(VIRTIO_NET_F_MRG_RXBUF) : 0) |
+		(in_order ? PERF_BIT(VIRTIO_F_IN_ORDER) : 0);
+}
+
+int
+perf_device_add(const char *mgmtdev, const char *name, const char *args)
+{
+	struct vdpa_mgmtdev *m = vdpa_mgmtdev_find(mgmtdev);
+	int rc = m != NULL ? m->dev_add(m, name, args) : -ENODEV;
+
+	if (rc != 0)
+		fprintf(stderr, "%s,%s: %s\n", name, args,
+			m != NULL ? vdpa_error_text() : "no such kind of device");
+	return rc;
+}
+
+void
+perf_device_del(const char *name)
+{
+	struct vdpa_device *dev = vdpa_device_find(name);
+
+	if (dev != NULL && dev->mgmtdev->dev_del(dev->mgmtdev, dev, true) != 0)
+		fprintf(stderr, "%s: %s\n", name, vdpa_error_text());
+}
+
+static const struct vdpa_binding_ops binding_ops;
+
+static struct vdpa_wanted_vq
+wanted_vq(const struct perf_guest *g, const struct perf_guest_queue *q)
+{
+	return (struct vdpa_wanted_vq){
+		.ready = true,
+		.size = g->config.ring_size,
+		.desc_iova = q->q.desc_iova,
+		.driver_iova = q->q.driver_iova,
+		.device_iova = q->q.device_iova,
+		.kick_fd = q->kick_fd,
+		.call_fd = q->call_fd,
+		.kick_seq = 1,
+		.call_seq = 1,
+	};
+}
+
+static int
+attach(struct perf_guest *g)
+{
+	struct vdpa_wanted_vq vqs[2 * PERF_PAIRS_MAX];
+	struct vdpa_range region = {
+		.iova = g->memory.region.iova,
+		.size_bytes = g->memory.region.size,
+		.va = g->memory.region.va,
+		.fd = -1,
+	};
+	struct vdpa_wanted wanted = {
+		.features = g->config.features,
+		.driver_ok = true,
+		.vqs = vqs,
+		.nr_vqs = 2 * g->config.nr_pairs,
+		.regions = &region,
+		.nr_regions = 1,
+		.regions_seq = 1,
+	};
+	struct vdpa_device *dev = vdpa_device_find(g->config.device);
+	int rc;
+
+	for (uint16_t i = 0; i < g->config.nr_pairs; i++) {
+		vqs[2 * i] = wanted_vq(g, &g->rx[i]);
+		vqs[2 * i + 1] = wanted_vq(g, &g->tx[i]);
+	}
+	if (dev == NULL)
+		return -ENODEV;
+	g->binding = vdpa_binding_create(g->config.device, dev, &binding_ops, g);
+	if (g->binding == NULL)
+		return -EBUSY;
+	g->session = vdpa_session_open(g->binding, "vdpa-perf");
+	if (g->session == NULL)
+		return -EBUSY;
+	rc = vdpa_session_set(g->session, &wanted);
+	return rc != 0 ? rc : vdpa_session_sync(g->session, SYNC_MS);
+}
+
+static int
+queue_open(struct perf_guest *g, struct perf_guest_queue *q, uint32_t slot_bytes)
+{
+	int rc = perf_queue_init(
+		&q->q, &g->memory, g->config.ring_size, g->config.features, slot_bytes);
+
+	if (rc != 0)
+		return rc;
+	vring_drv_disarm(&q->q.ring);
+	q->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	q->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return q->kick_fd < 0 || q->call_fd < 0 ? -errno : 0;
+}
+
+static void
+kick(struct perf_guest_queue *q)
+{
+	uint64_t one = 1;
+
+	if (vring_drv_kick_needed(&q->q.ring) && write(q->kick_fd, &one, sizeof(one)) < 0)
+		fprintf(stderr, "a kick is lost: %s\n", strerror(errno));
+}
+
+/* Buffers begin at a line's boundary, as those of most drivers do. */
+static uint32_t
+slot_bytes(uint32_t bytes)
+{
+	return (bytes + 63) & ~UINT32_C(63);
+}
+
+static int
+guest_make(struct perf_guest *g)
+{
+	const struct perf_guest_config *c = &g->config;
+	uint32_t tx_slot = slot_bytes(g->hdr_bytes + c->frame_bytes);
+	uint32_t rx_slot = slot_bytes(c->rx_bytes);
+	uint64_t pair_bytes = perf_queue_bytes(c->ring_size, c->features, tx_slot) +
+		perf_queue_bytes(c->ring_size, c->features, rx_slot);
+	int rc = perf_memory_init(&g->memory, pair_bytes * c->nr_pairs);
+
+	for (uint16_t i = 0; i < c->nr_pairs && rc == 0; i++) {
+		rc = queue_open(g, &g->rx[i], rx_slot);
+		if (rc == 0)
+			rc = queue_open(g, &g->tx[i], tx_slot);
+		if (rc == 0)
+			perf_queue_give(&g->rx[i].q, c->ring_size, c->rx_bytes, true);
+	}
+	return rc;
+}
+
+int
+perf_guest_open(struct perf_guest *g, const struct perf_guest_config *config)
+{
+	int rc;
+
+	memset(g, 0, sizeof(*g));
+	for (int i = 0; i < PERF_PAIRS_MAX; i++)
+		g->rx[i].kick_fd = g->rx[i].call_fd = g->tx[i].kick_fd = g->tx[i].call_fd = -1;
+	g->config = *config;
+	g->hdr_bytes = sizeof(struct virtio_net_hdr_v1);
+	if (config->rx_bytes == 0)
+		g->config.rx_bytes = g->hdr_bytes + config->frame_bytes;
+	rc = guest_make(g);
+	if (rc == 0)
+		rc = attach(g);
+	if (rc != 0)
+		fprintf(stderr, "%s does not start: %s (%s)\n", config->device, strerror(-rc),
+			vdpa_error_text());
+	return rc;
+}
+
+static void
+queue_close(struct perf_guest_queue *q)
+{
+	perf_queue_end(&q->q);
+	if (q->kick_fd >= 0)
+		close(q->kick_fd);
+	if (q->call_fd >= 0)
+		close(q->call_fd);
+}
+
+void
+perf_guest_close(struct perf_guest *g)
+{
+	if (g->session != NULL) {
+		vdpa_session_stop(g->session, NULL, 0, 0);
+		vdpa_session_close(g->session);
+	}
+	if (g->binding != NULL && vdpa_binding_destroy(g->binding) != 0)
+		fprintf(stderr, "%s hangs\n", g->config.device);
+	for (uint16_t i = 0; i < g->config.nr_pairs; i++) {
+		queue_close(&g->rx[i]);
+		queue_close(&g->tx[i]);
+	}
+	perf_memory_end(&g->memory);
+}
+
+uint16_t
+perf_guest_send(struct perf_guest *g, uint16_t pair, uint16_t nr)
+{
+	struct perf_guest_queue *tx = &g->tx[pair];
+
+	nr = perf_queue_give(&tx->q, nr, g->hdr_bytes + g->config.frame_bytes, false);
+	kick(tx);
+	return nr;
+}
+
+uint16_t
+perf_guest_receive(struct perf_guest *g, uint16_t pair, uint16_t nr)
+{
+	struct perf_guest_queue *rx = &g->rx[pair];
+
+	nr = perf_queue_take(&rx->q, nr, g->hdr_bytes + g->config.frame_bytes, &g->nr_wrong);
+	if (nr == 0)
+		return 0;
+	perf_queue_give(&rx->q, nr, g->config.rx_bytes, true);
+	kick(rx);
+	perf_queue_take(&g->tx[pair].q, nr, 0, &g->nr_wrong);
+	return nr;
+}
+
+bool
+perf_guest_broken(const struct perf_guest *g)
+{
+	for (uint16_t i = 0; i < g->config.nr_pairs; i++)
+		if (vring_drv_error(&g->rx[i].q.ring) != VRING_ERR_NONE ||
+			vring_drv_error(&g->tx[i].q.ring) != VRING_ERR_NONE)
+			return true;
+	return false;
+}

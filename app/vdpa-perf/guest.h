@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+
+#ifndef PERF_GUEST_H
+#define PERF_GUEST_H
+
+/**
+ * @file
+ * A virtio-net driver in this process, attached to a device of the class by a session, as a bus
+ * driver would attach a front end. One thread.
+ *
+ * It polls: interrupts are off. What it sends is frames of one size with an empty header; what it
+ * receives must be of that size.
+ */
+
+#include "memory.h"
+#include "vdpa_consumer.h"
+
+#define PERF_PAIRS_MAX 8
+
+struct perf_guest_config {
+	const char *device;
+	uint64_t features;
+	uint16_t nr_pairs;
+	uint16_t ring_size;
+	uint32_t frame_bytes;
+	uint32_t rx_bytes;	/**< of a receive buffer; 0: as a frame needs */
+};
+
+struct perf_guest_queue {
+	struct perf_queue q;
+	int kick_fd, call_fd;
+};
+
+struct perf_guest {
+	struct perf_guest_config config;
+	struct perf_memory memory;
+	struct vdpa_binding *binding;
+	struct vdpa_session *session;
+	struct perf_guest_queue rx[PERF_PAIRS_MAX], tx[PERF_PAIRS_MAX];
+	uint32_t hdr_bytes;
+	uint64_t nr_wrong;	/**< frames of another size, sent buffers said to be written */
+};
+
+/** Features of a virtio 1 driver with these rings. */
+uint64_t perf_guest_features(bool packed, bool mergeable, bool in_order);
+/** Make a device. @return 0 or negative errno, with a line on stderr */
+int perf_device_add(const char *mgmtdev, const char *name, const char *args);
+void perf_device_del(const char *name);
+
+/**
+ * Attach, give all receive buffers, wait until the device runs.
+ * @return 0, or negative errno with a line on stderr; perf_guest_close() in any case
+ */
+int perf_guest_open(struct perf_guest *g, const struct perf_guest_config *config);
+void perf_guest_close(struct perf_guest *g);
+/** Send up to nr frames at once. @return how many */
+uint16_t perf_guest_send(struct perf_guest *g, uint16_t pair, uint16_t nr);
+/** Take up to nr frames and give their buffers again; take back what was sent. @return frames */
+uint16_t perf_guest_receive(struct perf_guest *g, uint16_t pair, uint16_t nr);
+/** Did a ring break? */
+bool perf_guest_broken(const struct perf_guest *g);
+
+#endif /* PERF_GUEST_H */
