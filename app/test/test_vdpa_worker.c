@@ -934,6 +934,146 @@ paths_are_spread_over_workers(void **state)
 	}
 }
 
+#define NR_MANY 64
+
+struct member {
+	struct path p; /* first */
+	unsigned int runs, ends;
+	unsigned int at; /* rounds of the worker when it was run */
+};
+
+static void
+member_run(void *path)
+{
+	struct member *member = path;
+
+	member->runs++;
+	member->at = atomic_load(&member->p.polls);
+}
+
+static void
+member_end(struct vdpa_path *path)
+{
+	((struct member *)path)->ends++;
+}
+
+static void
+members_create(struct member *members, struct vdpa_path **paths)
+{
+	for (unsigned int i = 0; i < NR_MANY; i++) {
+		path_init(&members[i].p);
+		members[i].runs = members[i].ends = 0;
+		members[i].p.path.end = member_end;
+		paths[i] = &members[i].p.path;
+	}
+}
+
+/* All of one worker between the same two rounds: one message, however many they are. */
+static void
+many_paths_take_one_message(void **state)
+{
+	struct member *members = calloc(NR_MANY, sizeof(*members));
+	struct vdpa_path *paths[NR_MANY];
+
+	(void)state;
+	assert_int_equal(configure(VDPA_WORKER_POLL), 0);
+	members_create(members, paths);
+	assert_int_equal(vdpa_paths_add(paths, NR_MANY, -1), 0);
+	for (unsigned int round = 1; round <= 50; round++) {
+		assert_int_equal(vdpa_paths_run(paths, NR_MANY, member_run), 0);
+		for (unsigned int i = 0; i < NR_MANY; i++) {
+			assert_int_equal(members[i].runs, round);
+			assert_int_equal(members[i].at, members[0].at);
+		}
+		assert_int_equal(vdpa_paths_run(paths, NR_MANY, NULL), 0);
+	}
+	assert_int_equal(vdpa_paths_del(paths, NR_MANY), 0);
+	for (unsigned int i = 0; i < NR_MANY; i++) {
+		assert_int_equal(members[i].ends, 1);
+		assert_null(paths[i]->worker);
+		path_fini(&members[i].p);
+	}
+	wait_for(nr_threads() == 0);
+	/* nobody has them any more */
+	assert_int_equal(vdpa_paths_del(paths, NR_MANY), 0);
+	assert_int_equal(vdpa_paths_run(paths, NR_MANY, member_run), 0);
+	assert_int_equal(members[0].runs, 50);
+	assert_int_equal(members[0].ends, 1);
+	free(members);
+}
+
+/* Two workers have them, and one hangs: the other lets go of its own. */
+static void
+many_paths_of_which_some_hang(void **state)
+{
+	struct member *members = calloc(NR_MANY, sizeof(*members));
+	struct vdpa_path *paths[NR_MANY];
+	unsigned int nr_left = 0;
+	cpu_set_t set;
+	char list[32];
+	int cpu;
+
+	(void)state;
+	sched_getaffinity(0, sizeof(set), &set);
+	if (CPU_COUNT(&set) < 2) {
+		free(members);
+		print_message("skipped: this process may use one CPU only\n");
+		skip();
+	}
+	for (cpu = first_cpu() + 1; !CPU_ISSET(cpu, &set); cpu++)
+		;
+	snprintf(list, sizeof(list), "%d,%d", first_cpu(), cpu);
+	assert_int_equal(vdpa_workers_configure(list, VDPA_WORKER_ADAPTIVE), 0);
+	members_create(members, paths);
+	assert_int_equal(vdpa_paths_add(paths, NR_MANY, -1), 0);
+	atomic_store(&members[7].p.hold, true);
+	kick(&members[7].p);
+	wait_for(atomic_load(&members[7].p.held));
+	assert_int_equal(vdpa_paths_run(paths, NR_MANY, member_run), -ETIMEDOUT);
+	assert_int_equal(vdpa_paths_del(paths, NR_MANY), -ETIMEDOUT);
+	for (unsigned int i = 0; i < NR_MANY; i++) {
+		bool left = paths[i]->worker == paths[7]->worker;
+
+		nr_left += left;
+		assert_int_equal(members[i].runs, !left);
+		assert_int_equal(members[i].ends, !left);
+		assert_true(left || paths[i]->worker == NULL);
+	}
+	assert_int_equal(nr_left, NR_MANY / 2);
+	atomic_store(&members[7].p.hold, false);
+	assert_int_equal(vdpa_paths_del(paths, NR_MANY), 0);
+	for (unsigned int i = 0; i < NR_MANY; i++) {
+		assert_int_equal(members[i].ends, 1);
+		path_fini(&members[i].p);
+	}
+	free(members);
+	wait_for(nr_threads() == 0);
+}
+
+static void
+kept_worker_outlives_its_last_path(void **state)
+{
+	struct path p;
+
+	(void)state;
+	path_init(&p);
+	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	vdpa_workers_keep();
+	vdpa_workers_keep();
+	assert_int_equal(vdpa_path_del(&p.path), 0);
+	vdpa_workers_release();
+	assert_int_equal(nr_threads(), 1);
+	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	atomic_store(&p.work, 1);
+	kick(&p);
+	wait_for(atomic_load(&p.done) == 1);
+	assert_int_equal(vdpa_path_del(&p.path), 0);
+	assert_int_equal(nr_threads(), 1);
+	vdpa_workers_release();
+	wait_for(nr_threads() == 0);
+	path_fini(&p);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, adaptive)
 
 int
@@ -966,6 +1106,9 @@ main(void)
 		TEST(bad_cpu_lists_are_refused_with_a_sentence),
 		TEST(worker_runs_on_the_cpu_named),
 		TEST(paths_are_spread_over_workers),
+		TEST(many_paths_take_one_message),
+		TEST(many_paths_of_which_some_hang),
+		TEST(kept_worker_outlives_its_last_path),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -379,6 +379,11 @@ struct vdpa_path {
 	 */
 	bool (*arm)(struct vdpa_path *path);
 	/**
+	 * The last call, when the path is taken back: the last signals, the last look at the rings.
+	 * NULL: nothing to do.
+	 */
+	void (*end)(struct vdpa_path *path);
+	/**
 	 * Descriptors that wake the path once armed, -1: none; watched edge-triggered, never read.
 	 * Change or close them only within vdpa_path_run(), or after vdpa_path_del(). A path
 	 * without any (or with one that cannot be watched: a plain file) is polled once a
@@ -388,10 +393,11 @@ struct vdpa_path {
 
 	struct vdpa_worker *worker; /**< the class's, as all that follows */
 	struct vdpa_path *next, *prev;
+	struct vdpa_path *batch; /**< the next one of the same command */
 	int armed_fds[2];
 	uint64_t idle_since;
 	uint8_t state;
-	bool timed;
+	bool timed, in_batch;
 };
 
 /**
@@ -413,6 +419,21 @@ int vdpa_path_del(struct vdpa_path *path);
  *	-EINVAL not added; -EDEADLK called on a worker.
  */
 int vdpa_path_run(struct vdpa_path *path, void (*fn)(void *arg), void *arg);
+
+/**
+ * Many paths at once, with one message to each worker that has some of them: what a switch between
+ * device and relay costs does not grow with the number of queues. Threads and errors are those of
+ * the functions above.
+ */
+/** All, or after an error none. */
+int vdpa_paths_add(struct vdpa_path *const *paths, uint16_t nr, int numa_node);
+/** @return -ETIMEDOUT: those of a worker that hangs are still with it; the others are taken back */
+int vdpa_paths_del(struct vdpa_path *const *paths, uint16_t nr);
+/**
+ * fn(path) for each, on its worker. fn NULL: each worker is between two bursts once, nothing more.
+ * Paths that were not added are left out. @return the first error; the other workers did it
+ */
+int vdpa_paths_run(struct vdpa_path *const *paths, uint16_t nr, void (*fn)(void *path));
 /** @} */
 
 /**

@@ -96,6 +96,12 @@ uint16_t vdpa_cvq_active_pairs(const struct vdpa_cvq *cvq);
  * second. Runs by itself when the library is unloaded; a worker also stops with its last path.
  */
 void vdpa_workers_stop(void);
+/*
+ * Between the two no worker ends for want of paths: what is stopped is started again. Each waits
+ * for no more than the end of an idle worker.
+ */
+void vdpa_workers_keep(void);
+void vdpa_workers_release(void);
 struct vdpa_worker_counters {
 	uint64_t loops, busy_loops; /* rounds over the active paths, and those that found work */
 	uint32_t nr_paths;

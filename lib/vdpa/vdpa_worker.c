@@ -27,6 +27,7 @@ static struct {
 	pthread_mutex_t lock;
 	struct vdpa_worker *workers;
 	unsigned int nr_workers;
+	unsigned int nr_keepers; /* workers without paths go on */
 	enum vdpa_worker_idle idle;
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .idle = VDPA_WORKER_ADAPTIVE};
 
@@ -261,11 +262,31 @@ worker_stop(struct vdpa_worker *w)
 
 /* The last path of the worker has gone, unless another one has come. */
 static void
-worker_put(struct vdpa_worker *w)
+worker_put(struct vdpa_worker *w, uint32_t nr_paths)
 {
 	pthread_mutex_lock(&pool.lock);
-	if (--w->nr_paths == 0)
+	w->nr_paths -= nr_paths;
+	if (w->nr_paths == 0 && pool.nr_keepers == 0)
 		worker_stop(w);
+	pthread_mutex_unlock(&pool.lock);
+}
+
+void
+vdpa_workers_keep(void)
+{
+	pthread_mutex_lock(&pool.lock);
+	pool.nr_keepers++;
+	pthread_mutex_unlock(&pool.lock);
+}
+
+void
+vdpa_workers_release(void)
+{
+	pthread_mutex_lock(&pool.lock);
+	if (--pool.nr_keepers == 0)
+		for (unsigned int i = 0; i < pool.nr_workers; i++)
+			if (pool.workers[i].nr_paths == 0)
+				worker_stop(&pool.workers[i]);
 	pthread_mutex_unlock(&pool.lock);
 }
 
@@ -310,42 +331,150 @@ worker_get(int numa_node, struct vdpa_worker **out)
 
 /* ---- paths ---- */
 
+/* Chain those that the worker of the next one has, it first. NULL: none is left. */
+static struct vdpa_path *
+next_batch(struct vdpa_path *const *paths, uint16_t nr, uint16_t *from, uint16_t *nr_batch)
+{
+	struct vdpa_path *first, *last;
+
+	while (*from < nr && !paths[*from]->in_batch)
+		(*from)++;
+	if (*from == nr)
+		return NULL;
+	first = last = paths[*from];
+	first->in_batch = false;
+	*nr_batch = 1;
+	for (uint16_t i = *from + 1; i < nr; i++) {
+		if (!paths[i]->in_batch || paths[i]->worker != first->worker)
+			continue;
+		last->batch = paths[i];
+		last = paths[i];
+		last->in_batch = false;
+		(*nr_batch)++;
+	}
+	last->batch = NULL;
+	return first;
+}
+
+static void
+begin_batches(struct vdpa_path *const *paths, uint16_t nr)
+{
+	for (uint16_t i = 0; i < nr; i++)
+		paths[i]->in_batch = paths[i]->worker != NULL;
+}
+
+/* They are with no worker any more. */
+static void
+forget_batch(struct vdpa_path *path, uint16_t nr)
+{
+	struct vdpa_worker *w = path->worker;
+
+	for (; path != NULL; path = path->batch)
+		path->worker = NULL;
+	worker_put(w, nr);
+}
+
+static int
+choose_workers(struct vdpa_path *const *paths, uint16_t nr, int numa_node)
+{
+	int rc = 0;
+
+	for (uint16_t i = 0; i < nr && rc == 0; i++)
+		rc = worker_get(numa_node, &paths[i]->worker);
+	return rc;
+}
+
+int
+vdpa_paths_add(struct vdpa_path *const *paths, uint16_t nr, int numa_node)
+{
+	uint16_t from = 0, nr_batch, nr_refused = 0;
+	struct vdpa_path *batch;
+	int rc;
+
+	for (uint16_t i = 0; i < nr; i++)
+		paths[i]->worker = NULL;
+	rc = choose_workers(paths, nr, numa_node);
+	begin_batches(paths, nr);
+	while ((batch = next_batch(paths, nr, &from, &nr_batch)) != NULL) {
+		int refused = rc;
+
+		if (rc == 0)
+			refused = vdpa_worker_post(
+				batch->worker, VDPA_WORKER_ADD, batch, NULL, NULL);
+		if (refused >= 0) {
+			nr_refused += refused;
+			continue;
+		}
+		if (rc == 0)
+			vdpa_error_set(refused, "datapath worker %u does not answer",
+				(unsigned int)(batch->worker - pool.workers));
+		rc = refused;
+		forget_batch(batch, nr_batch);
+	}
+	if (nr_refused > 0)
+		VDPA_LOG(NOTICE,
+			"kick descriptors of %u queues cannot be watched: these are polled when "
+			"idle",
+			nr_refused);
+	if (rc != 0)
+		vdpa_paths_del(paths, nr);
+	return rc;
+}
+
+int
+vdpa_paths_del(struct vdpa_path *const *paths, uint16_t nr)
+{
+	uint16_t from = 0, nr_batch;
+	struct vdpa_path *batch;
+	int rc = 0;
+
+	begin_batches(paths, nr);
+	while ((batch = next_batch(paths, nr, &from, &nr_batch)) != NULL) {
+		int error = vdpa_worker_post(batch->worker, VDPA_WORKER_DEL, batch, NULL, NULL);
+
+		if (error == -ESHUTDOWN) /* nobody polls any more */
+			for (struct vdpa_path *path = batch; path != NULL; path = path->batch)
+				if (path->end != NULL)
+					path->end(path);
+		if (error < 0 && error != -ESHUTDOWN)
+			rc = error;
+		else
+			forget_batch(batch, nr_batch);
+	}
+	return rc;
+}
+
+int
+vdpa_paths_run(struct vdpa_path *const *paths, uint16_t nr, void (*fn)(void *path))
+{
+	enum vdpa_worker_cmd cmd = fn != NULL ? VDPA_WORKER_EACH : VDPA_WORKER_QUIET;
+	uint16_t from = 0, nr_batch;
+	struct vdpa_path *batch;
+	int rc = 0;
+
+	begin_batches(paths, nr);
+	while ((batch = next_batch(paths, nr, &from, &nr_batch)) != NULL) {
+		int error = vdpa_worker_post(batch->worker, cmd, batch, fn, NULL);
+
+		if (error == -ESHUTDOWN && fn != NULL)
+			for (struct vdpa_path *path = batch; path != NULL; path = path->batch)
+				fn(path);
+		if (error < 0 && error != -ESHUTDOWN && rc == 0)
+			rc = error;
+	}
+	return rc;
+}
+
 int
 vdpa_path_add(struct vdpa_path *path, int numa_node)
 {
-	struct vdpa_worker *w;
-	int rc = worker_get(numa_node, &w);
-
-	if (rc != 0)
-		return rc;
-	path->worker = w;
-	rc = vdpa_worker_post(w, VDPA_WORKER_ADD, path, NULL, NULL);
-	if (rc < 0) {
-		path->worker = NULL;
-		worker_put(w);
-		return vdpa_error_set(
-			rc, "datapath worker %u does not answer", (unsigned int)(w - pool.workers));
-	}
-	if (rc > 0)
-		VDPA_LOG(NOTICE,
-			"a kick descriptor cannot be watched: its queue is polled when idle");
-	return 0;
+	return vdpa_paths_add(&path, 1, numa_node);
 }
 
 int
 vdpa_path_del(struct vdpa_path *path)
 {
-	struct vdpa_worker *w = path->worker;
-	int rc;
-
-	if (w == NULL)
-		return 0;
-	rc = vdpa_worker_post(w, VDPA_WORKER_DEL, path, NULL, NULL);
-	if (rc < 0 && rc != -ESHUTDOWN)
-		return rc;
-	path->worker = NULL;
-	worker_put(w);
-	return 0;
+	return vdpa_paths_del(&path, 1);
 }
 
 int

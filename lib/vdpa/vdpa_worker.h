@@ -39,9 +39,12 @@ enum vdpa_path_state {
 };
 
 enum vdpa_worker_cmd {
-	VDPA_WORKER_ADD, /* arg: the path. 1: it cannot be watched, 0: it is */
-	VDPA_WORKER_DEL, /* arg: the path */
-	VDPA_WORKER_RUN, /* fn(arg) for path */
+	/* of the path, and those that hang on it by its member batch */
+	VDPA_WORKER_ADD,   /* the number of those that cannot be watched */
+	VDPA_WORKER_DEL,
+	VDPA_WORKER_EACH,  /* fn(path) for each */
+	VDPA_WORKER_RUN,   /* fn(arg) for path alone */
+	VDPA_WORKER_QUIET, /* nothing: it is between two rounds */
 	VDPA_WORKER_STOP,
 };
 

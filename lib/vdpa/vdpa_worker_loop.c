@@ -158,36 +158,69 @@ futex_call(_Atomic(uint32_t) *word, int op, uint32_t value, const struct timespe
 		FUTEX_BITSET_MATCH_ANY);
 }
 
+/* @return a descriptor was refused */
+static bool
+path_in(struct vdpa_worker *w, struct vdpa_path *path)
+{
+	path->idle_since = 0;
+	list_add(w, path, VDPA_PATH_ACTIVE);
+	return path_watch(w, path);
+}
+
+/* @return all that was watched was still there */
+static bool
+path_out(struct vdpa_worker *w, struct vdpa_path *path)
+{
+	if (path->end != NULL)
+		path->end(path);
+	list_del(w, path);
+	return path_unwatch(w, path);
+}
+
+/* @return as path_out() */
+static bool
+path_run(struct vdpa_worker *w, struct vdpa_path *path, void (*fn)(void *arg), void *arg)
+{
+	bool found = path_unwatch(w, path);
+
+	fn(arg);
+	path_wake(w, path);
+	path_watch(w, path);
+	return found;
+}
+
 static int
 mail_do(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
 	void (*fn)(void *arg), void *arg)
 {
-	bool found;
+	bool found = true;
+	int refused = 0;
 
 	switch (cmd) {
 	case VDPA_WORKER_ADD:
-		path->idle_since = 0;
-		list_add(w, path, VDPA_PATH_ACTIVE);
-		return path_watch(w, path);
+		for (; path != NULL; path = path->batch)
+			refused += path_in(w, path);
+		break;
 	case VDPA_WORKER_DEL:
-		list_del(w, path);
-		if (!path_unwatch(w, path))
-			epoll_renew(w);
-		return 0;
+		for (; path != NULL; path = path->batch)
+			found &= path_out(w, path);
+		break;
+	case VDPA_WORKER_EACH:
+		for (; path != NULL; path = path->batch)
+			found &= path_run(w, path, fn, path);
+		break;
 	case VDPA_WORKER_RUN:
-		found = path_unwatch(w, path);
-		fn(arg);
-		path_wake(w, path);
-		if (found)
-			path_watch(w, path);
-		else
-			epoll_renew(w);
-		return 0;
+		found = path_run(w, path, fn, arg);
+		break;
+	case VDPA_WORKER_QUIET:
+		break;
 	case VDPA_WORKER_STOP:
 		w->stop = true;
-		return 0;
+		break;
 	}
-	return -EINVAL;
+	if (!found)
+		epoll_renew(w);
+	return refused;
 }
 
 static void
@@ -250,7 +283,7 @@ mail_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *pat
 		if (atomic_compare_exchange_strong(&mail->posted, &expected, 0))
 			return -ETIMEDOUT;
 		/* Taken. Only foreign code can take long, and then it may hang for ever. */
-		if (cmd == VDPA_WORKER_RUN)
+		if (cmd == VDPA_WORKER_DEL || cmd == VDPA_WORKER_EACH || cmd == VDPA_WORKER_RUN)
 			return -ETIMEDOUT;
 		mail_wait(mail, number, NULL);
 	}

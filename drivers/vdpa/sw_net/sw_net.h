@@ -203,7 +203,7 @@ int sw_net_kill(struct sw_net_dev *dev);
 void sw_net_vq_toggle(void *vq);
 void sw_net_vq_take_memory(void *vq);
 
-/* ---- sw_net_link.c; the link lock is held from sw_net_flow_start() on ---- */
+/* ---- sw_net_link.c; the link lock is held from sw_net_flows_start() on ---- */
 /* 0; -EBUSY: another device is the peer; -EEXIST; -ENOMEM; all with vdpa_error_text(). */
 int sw_net_link_join(struct sw_net_dev *dev);
 void sw_net_link_leave(struct sw_net_dev *dev);
@@ -211,12 +211,14 @@ void sw_net_link_leave(struct sw_net_dev *dev);
 struct sw_net_dev *sw_net_link_other(const struct sw_net_dev *dev);
 /* Whose frames the device receives: itself, its peer, or NULL. */
 struct sw_net_dev *sw_net_source(struct sw_net_dev *dev);
-/* Give a running transmit queue's flow to a worker. 0 or negative errno, then it is with none. */
-int sw_net_flow_start(struct sw_net_vq *tx);
-/* Take it back. 0; -ETIMEDOUT: its worker hangs. */
-int sw_net_flow_stop(struct sw_net_vq *tx);
+/* Give flows of running transmit queues to workers. 0 or negative errno, then none is with one. */
+int sw_net_flows_start(struct sw_net_vq *const *tx, uint16_t nr);
+/* Take them back. 0; -ETIMEDOUT: a worker hangs. */
+int sw_net_flows_stop(struct sw_net_vq *const *tx, uint16_t nr);
 /* Let the flows of the device that receives from src fit to what runs now. 0, -ETIMEDOUT. */
 int sw_net_flows_connect(struct sw_net_dev *src);
+/* No burst that touches a queue of dev and began before this call goes on. 0, -ETIMEDOUT. */
+int sw_net_flows_quiet(struct sw_net_dev *dev);
 /* Run fn(arg) where vq may be touched. 0, -ETIMEDOUT. */
 int sw_net_vq_run(struct sw_net_vq *vq, void (*fn)(void *arg), void *arg);
 

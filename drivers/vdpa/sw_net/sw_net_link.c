@@ -193,91 +193,123 @@ flow_connect(void *arg)
 	flow->blocked = false;
 }
 
-static int
-flow_reconnect(struct sw_net_flow *flow)
-{
-	struct sw_net_vq *before = flow->rx;
-	int rc;
-
-	flow->new_rx = flow_wanted_rx(flow, &flow->new_no_rx);
-	if (flow->new_rx == before && flow->new_no_rx == flow->no_rx)
-		return 0;
-	rc = vdpa_path_run(&flow->path, flow_connect, flow);
-	if (rc != 0)
-		return rc;
-	if (before != NULL)
-		before->flow = NULL;
-	if (flow->rx != NULL)
-		flow->rx->flow = flow;
-	return 0;
-}
-
-int
-sw_net_flows_connect(struct sw_net_dev *src)
-{
-	int rc = 0;
-
-	for (uint16_t i = 0; i < src->args.nr_pairs && rc == 0; i++)
-		if (src->flows[i].running)
-			rc = flow_reconnect(&src->flows[i]);
-	return rc;
-}
-
-int
-sw_net_flow_start(struct sw_net_vq *tx)
-{
-	struct sw_net_flow *flow = flow_of(tx);
-	int rc;
-
-	memset(flow, 0, sizeof(*flow));
-	flow->path.poll = sw_net_poll;
-	flow->path.arm = sw_net_arm;
-	flow->path.wake_fds[0] = tx->kick_fd;
-	flow->tx = tx;
-	vdpa_delay_init(&flow->delay, tx->dev->args.common.delay_us);
-	flow->new_rx = flow_wanted_rx(flow, &flow->new_no_rx);
-	flow_connect(flow);
-	rc = vdpa_path_add(&flow->path, -1);
-	if (rc != 0) {
-		flow->tx = flow->rx = NULL;
-		return rc;
-	}
-	flow->running = true;
-	tx->flow = flow;
-	if (flow->rx != NULL)
-		flow->rx->flow = flow;
-	return 0;
-}
-
+/* The last signals belong to the worker; they also are the last look at the rings. */
 static void
-flow_end(void *arg)
+flow_end(struct vdpa_path *path)
 {
-	struct sw_net_flow *flow = arg;
+	struct sw_net_flow *flow = (struct sw_net_flow *)path;
 
 	sw_net_settle(flow);
 	flow->tx = NULL;
 }
 
 int
-sw_net_flow_stop(struct sw_net_vq *tx)
+sw_net_flows_connect(struct sw_net_dev *src)
 {
-	struct sw_net_flow *flow = flow_of(tx);
+	struct vdpa_path *paths[SW_NET_PAIRS_MAX] = {NULL};
+	struct sw_net_vq *before[SW_NET_PAIRS_MAX];
+	uint16_t nr = 0;
 	int rc;
 
-	if (!flow->running)
-		return 0;
-	/* the last signals belong to the worker; they also are the last look at the rings */
-	rc = vdpa_path_run(&flow->path, flow_end, flow);
-	if (rc == 0)
-		rc = vdpa_path_del(&flow->path);
+	for (uint16_t i = 0; i < src->args.nr_pairs; i++) {
+		struct sw_net_flow *flow = &src->flows[i];
+
+		if (!flow->running)
+			continue;
+		flow->new_rx = flow_wanted_rx(flow, &flow->new_no_rx);
+		before[nr] = flow->rx;
+		if (flow->new_rx != flow->rx || flow->new_no_rx != flow->no_rx)
+			paths[nr++] = &flow->path;
+	}
+	rc = vdpa_paths_run(paths, nr, flow_connect);
+	for (uint16_t i = 0; i < nr && rc == 0; i++) {
+		struct sw_net_flow *flow = (struct sw_net_flow *)paths[i];
+
+		if (before[i] != NULL)
+			before[i]->flow = NULL;
+		if (flow->rx != NULL)
+			flow->rx->flow = flow;
+	}
+	return rc;
+}
+
+static void
+flow_init(struct sw_net_flow *flow, struct sw_net_vq *tx)
+{
+	memset(flow, 0, sizeof(*flow));
+	flow->path.poll = sw_net_poll;
+	flow->path.arm = sw_net_arm;
+	flow->path.end = flow_end;
+	flow->path.wake_fds[0] = tx->kick_fd;
+	flow->tx = tx;
+	vdpa_delay_init(&flow->delay, tx->dev->args.common.delay_us);
+	flow->new_rx = flow_wanted_rx(flow, &flow->new_no_rx);
+	flow_connect(flow);
+}
+
+int
+sw_net_flows_start(struct sw_net_vq *const *tx, uint16_t nr)
+{
+	struct vdpa_path *paths[SW_NET_PAIRS_MAX] = {NULL};
+	int rc;
+
+	for (uint16_t i = 0; i < nr; i++) {
+		flow_init(flow_of(tx[i]), tx[i]);
+		paths[i] = &flow_of(tx[i])->path;
+	}
+	rc = vdpa_paths_add(paths, nr, -1);
+	for (uint16_t i = 0; i < nr; i++) {
+		struct sw_net_flow *flow = flow_of(tx[i]);
+
+		if (rc != 0) {
+			flow->tx = flow->rx = NULL;
+			continue;
+		}
+		flow->running = true;
+		tx[i]->flow = flow;
+		if (flow->rx != NULL)
+			flow->rx->flow = flow;
+	}
+	return rc;
+}
+
+int
+sw_net_flows_stop(struct sw_net_vq *const *tx, uint16_t nr)
+{
+	struct vdpa_path *paths[SW_NET_PAIRS_MAX] = {NULL};
+	uint16_t nr_paths = 0;
+	int rc;
+
+	for (uint16_t i = 0; i < nr; i++)
+		if (flow_of(tx[i])->running)
+			paths[nr_paths++] = &flow_of(tx[i])->path;
+	rc = vdpa_paths_del(paths, nr_paths);
 	if (rc != 0)
 		return rc;
-	flow->running = false;
-	tx->flow = NULL;
-	if (flow->rx != NULL)
-		flow->rx->flow = NULL;
-	flow->rx = NULL;
+	for (uint16_t i = 0; i < nr; i++) {
+		struct sw_net_flow *flow = flow_of(tx[i]);
+
+		if (!flow->running)
+			continue;
+		flow->running = false;
+		tx[i]->flow = NULL;
+		if (flow->rx != NULL)
+			flow->rx->flow = NULL;
+		flow->rx = NULL;
+	}
 	return 0;
+}
+
+int
+sw_net_flows_quiet(struct sw_net_dev *dev)
+{
+	struct vdpa_path *paths[2 * SW_NET_PAIRS_MAX] = {NULL};
+	uint16_t nr = 0;
+
+	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs; i++)
+		if (dev->vqs[i].running && dev->vqs[i].flow != NULL)
+			paths[nr++] = &dev->vqs[i].flow->path;
+	return vdpa_paths_run(paths, nr, NULL);
 }
 
 int

@@ -109,7 +109,7 @@ sw_net_vq_start(struct vdpa_device *vdpa, const struct vdpa_vq_config *config)
 	pthread_mutex_lock(&dev->link->lock);
 	rc = sw_net_vq_init(dev, config);
 	if (rc == 0 && config->index % 2 != 0) {
-		rc = sw_net_flow_start(vq);
+		rc = sw_net_flows_start(&vq, 1);
 	} else if (rc == 0) {
 		source = sw_net_source(dev);
 		rc = source != NULL ? sw_net_flows_connect(source) : 0;
@@ -129,7 +129,7 @@ sw_net_vq_stop(struct vdpa_device *vdpa, uint16_t index, struct vdpa_vq_state *s
 
 	pthread_mutex_lock(&dev->link->lock);
 	if (index % 2 != 0)
-		rc = sw_net_flow_stop(vq);
+		rc = sw_net_flows_stop(&vq, 1);
 	if (rc == 0)
 		vq->running = false;
 	if (index % 2 == 0 && vq->flow != NULL)
@@ -252,11 +252,6 @@ sw_net_update_memory(struct vdpa_device *vdpa, struct vdpa_domain *domain)
 	return rc;
 }
 
-static void
-nothing(void *arg __rte_unused)
-{
-}
-
 /* Each worker is between two bursts once: a burst that began without reporting has ended then. */
 static int
 sw_net_dirty_start(struct vdpa_device *vdpa)
@@ -268,9 +263,7 @@ sw_net_dirty_start(struct vdpa_device *vdpa)
 		return rc;
 	atomic_store(&dev->logging, true);
 	pthread_mutex_lock(&dev->link->lock);
-	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs && rc == 0; i++)
-		if (dev->vqs[i].running)
-			rc = sw_net_vq_run(&dev->vqs[i], nothing, NULL);
+	rc = sw_net_flows_quiet(dev);
 	pthread_mutex_unlock(&dev->link->lock);
 	return rc;
 }

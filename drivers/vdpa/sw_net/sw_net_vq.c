@@ -52,14 +52,25 @@ sw_net_vq_state(const struct sw_net_vq *vq, struct vdpa_vq_state *state)
 	state->used = at.used;
 }
 
+/* Its transmit queues, all or those that run. */
+static uint16_t
+tx_queues(struct sw_net_dev *dev, bool all, struct sw_net_vq **tx)
+{
+	uint16_t nr = 0;
+
+	for (uint16_t i = 0; i < dev->args.nr_pairs; i++)
+		if (all || sw_net_tx(dev, i)->running)
+			tx[nr++] = sw_net_tx(dev, i);
+	return nr;
+}
+
 int
 sw_net_queues_end(struct sw_net_dev *dev)
 {
 	struct sw_net_dev *source = sw_net_source(dev);
-	int rc = 0;
+	struct sw_net_vq *tx[SW_NET_PAIRS_MAX];
+	int rc = sw_net_flows_stop(tx, tx_queues(dev, true, tx));
 
-	for (uint16_t i = 0; i < dev->args.nr_pairs && rc == 0; i++)
-		rc = sw_net_flow_stop(sw_net_tx(dev, i));
 	if (rc != 0)
 		return rc;
 	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs; i++)
@@ -81,6 +92,7 @@ int
 sw_net_queues_begin(struct sw_net_dev *dev, const struct vdpa_vq_config *vqs, uint16_t nr_vqs)
 {
 	struct sw_net_dev *source = sw_net_source(dev);
+	struct sw_net_vq *tx[SW_NET_PAIRS_MAX];
 	int rc = 0;
 
 	for (uint16_t i = 0; i < nr_vqs && rc == 0; i++)
@@ -90,9 +102,8 @@ sw_net_queues_begin(struct sw_net_dev *dev, const struct vdpa_vq_config *vqs, ui
 	dev->running = true;
 	if (source != NULL)
 		rc = sw_net_flows_connect(source);
-	for (uint16_t i = 0; i < dev->args.nr_pairs && rc == 0; i++)
-		if (sw_net_tx(dev, i)->running)
-			rc = sw_net_flow_start(sw_net_tx(dev, i));
+	if (rc == 0)
+		rc = sw_net_flows_start(tx, tx_queues(dev, false, tx));
 	return rc;
 }
 
