@@ -129,9 +129,10 @@ pytest() {
 
 # What runs on every release.
 test_release() {
-	local system_args=(--builddir "$tree")
+	local system_args=(--builddir "$tree") mutations=false
 	[ $long = no ] || system_args+=(--long)
-	build "$tree" build || return
+	if [ $long = yes ] || [ $inside = no ]; then mutations=true; fi
+	build "$tree" build -Dmutations=$mutations || return
 	if wanted unit; then unit "$tree" unit || true; fi
 	if wanted tools; then
 		pytest "$tree" tools "$root_dir/app/test/build" --builddir "$tree" || true

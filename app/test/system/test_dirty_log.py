@@ -92,6 +92,14 @@ class LoggedNic(RawNic):
             self.set_ring_addr(index, VRING_F_LOG if on else 0, ring.device_addr if on else 0)
         self.vu.set_features(self.features | (bits(Feature.LOG_ALL) if on else 0))
 
+    def start_again(self, bases):
+        """After stop(), at the bases that it gave."""
+        for index, base in enumerate(bases):
+            self.start_ring(index, base)
+            self.vu.set_vring_enable(index, True)
+        for kick in self.kicks:
+            kick.signal()
+
     def positions(self):
         """Where the rings stand; the last transmitted buffers come back after their frames."""
         self.net[0].reclaim()
@@ -147,14 +155,14 @@ def wait_all_marked(nic, log):
 
 
 def exact(nic, log, stream, frames, stop=False):
-    """Just the pages needed for this many frames; with stop at once after them."""
+    """Just the pages needed for this many frames; with stop at once after them: the bases."""
     nic.written.clear()
     before, memory = nic.positions(), nic.snapshot()
+    bases = []
+    run_flows(nic.flows([stream]), frames)
     if stop:
-        run_flows(nic.flows([stream]), frames)
-        nic.stop()
+        bases = nic.stop()
     else:
-        run_flows(nic.flows([stream]), frames)
         settle()
     assert stream.books().clean(), stream.books()
     must, may = nic.ring_pages(before, frames)
@@ -164,6 +172,7 @@ def exact(nic, log, stream, frames, stop=False):
     assert not missing and not beyond, f'missing {sorted(missing)}, beyond {sorted(beyond)}'
     assert nic.written
     log.clear()
+    return bases
 
 
 @pytest.fixture
@@ -190,10 +199,12 @@ def raw(make_backend):
         nic.close()
 
 
+DEVICES = pytest.mark.parametrize('devargs', ['', 'log=off', 'relay=always'],
+                                  ids=['log', 'mirrored', 'relayed'])
 MATRIX = [pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed']),
-          pytest.mark.parametrize('events', [False, True], ids=['flags', 'events']),
-          pytest.mark.parametrize('devargs', ['', 'log=off', 'relay=always'],
-                                  ids=['log', 'mirrored', 'relayed'])]
+          pytest.mark.parametrize('events', [False, True], ids=['flags', 'events']), DEVICES]
+DIAGONAL = pytest.mark.parametrize('packed, events', [(False, False), (True, True)],
+                                   ids=['split-flags', 'packed-events'])
 
 
 def matrix(test):
@@ -291,10 +302,40 @@ def test_stop_engages_a_log_that_came_late(raw, devargs, packed, events):
         nic.vu.acknowledge = True
         assert log.pages() == nic.everything(), 'not all is marked'
         nic.vu.set_features(nic.features)
-        for index, base in enumerate(bases):
-            nic.start_ring(index, base)
-            nic.vu.set_vring_enable(index, True)
-        for kick in nic.kicks:
-            kick.signal()
+        nic.start_again(bases)
     run_flows(nic.flows([stream]), 100)
     assert stream.books().clean(), stream.books()
+
+
+@DEVICES
+@DIAGONAL
+def test_frames_right_behind_the_word(raw, devargs, packed, events):
+    """Held back until LOG_ALL is answered, sent at once: each page that they change is marked."""
+    _, nic = raw(devargs, packed, events)
+    stream = Stream(0, sizes=(200, 1400))
+    for _ in range(4):
+        log = Log(log_bytes(nic))
+        nic.log_to(log)
+        nic.written.clear()
+        before, memory = nic.positions(), nic.snapshot()
+        nic.log_on()
+        run_flows(nic.flows([stream]), 20)
+        changed = nic.written | nic.changed_by_device(memory)
+        must, _ = nic.ring_pages(before, 20)
+        wait_until(lambda: not (changed | must) - log.pages(), 2,
+                   'all that was written after LOG_ALL is marked')
+        nic.log_on(False)
+    assert stream.books().clean(), stream.books()
+
+
+@DEVICES
+@DIAGONAL
+def test_each_stop_hands_over_what_was_marked(raw, devargs, packed, events):
+    _, nic = raw(devargs, packed, events)
+    stream = Stream(0, sizes=(200, 1400))
+    log = Log(log_bytes(nic))
+    nic.log_to(log)
+    nic.log_on()
+    wait_all_marked(nic, log)
+    for _ in range(5):
+        nic.start_again(exact(nic, log, stream, 20, stop=True))
