@@ -17,6 +17,8 @@ struct words {
 	cmdline_fixed_string_t verb;
 	cmdline_fixed_string_t first;
 	cmdline_fixed_string_t second;
+	cmdline_fixed_string_t third;
+	cmdline_multi_string_t rest;
 };
 
 /* ---- a word that is one of a changing list: taken as it is, completed from the list ---- */
@@ -114,6 +116,9 @@ static struct token_word relay_second = WORD(second, relay_word, "auto, always o
 static struct token_word bound_first = WORD(
 	first, vdpad_binding_word, "name of a device, or a socket's path");
 
+static struct token_word key_second = WORD(second, vdpad_set_key_word, "what to change");
+static struct token_word value_third = WORD(third, vdpad_set_value_word, "its new value");
+
 static cmdline_parse_token_string_t help_verb = TOKEN_STRING_INITIALIZER(
 	struct words, verb, "help");
 static cmdline_parse_token_string_t list_verb = TOKEN_STRING_INITIALIZER(
@@ -126,12 +131,31 @@ static cmdline_parse_token_string_t stats_verb = TOKEN_STRING_INITIALIZER(
 	struct words, verb, "stats");
 static cmdline_parse_token_string_t relay_verb = TOKEN_STRING_INITIALIZER(
 	struct words, verb, "relay");
+static cmdline_parse_token_string_t set_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "set");
+static cmdline_parse_token_string_t words_rest = TOKEN_STRING_INITIALIZER(
+	struct words, rest, TOKEN_STRING_MULTI);
 static cmdline_parse_token_string_t quit_verb = TOKEN_STRING_INITIALIZER(
 	struct words, verb, "quit");
 static cmdline_parse_token_string_t socket_first = TOKEN_STRING_INITIALIZER(
 	struct words, first, NULL);
 
 /* ---- commands ---- */
+
+static int
+find_set_keys(struct vdpa_mgmtdev *mgmtdev, void *arg)
+{
+	*(const char **)arg = mgmtdev->set_keys;
+	return mgmtdev->set_keys != NULL;
+}
+
+static const char *
+set_keys(void)
+{
+	const char *keys = NULL;
+
+	vdpa_mgmtdev_foreach(find_set_keys, &keys);
+	return keys != NULL ? keys : "nothing can be";
+}
 
 static void
 do_help(void *parsed, struct cmdline *cl, void *arg)
@@ -145,9 +169,12 @@ do_help(void *parsed, struct cmdline *cl, void *arg)
 		"delete <device|socket>    undo that; a front end loses its connection\n"
 		"stats [device]            frames, bytes and drops of each queue\n"
 		"relay <device> <when>     put it on shadow rings: auto, always or off\n"
+		"set <device> <key> <value> [<key> <value>...]\n"
+		"                          change it: %s\n"
 		"quit                      stop all devices and leave\n",
 		connects ? "connect a device to a socket that its front end listens on"
-			 : "let front ends connect to a device at a socket");
+			 : "let front ends connect to a device at a socket",
+		set_keys());
 }
 
 static void
@@ -245,6 +272,28 @@ do_relay(void *parsed, struct cmdline *cl, void *arg)
 }
 
 static void
+do_set(void *parsed, struct cmdline *cl, void *arg)
+{
+	const struct words *words = parsed;
+	struct vdpa_device *dev = find_device(cl, words->first);
+
+	(void)arg;
+	if (dev != NULL)
+		vdpad_change(cl, dev, words->second, words->third, "");
+}
+
+static void
+do_set_more(void *parsed, struct cmdline *cl, void *arg)
+{
+	const struct words *words = parsed;
+	struct vdpa_device *dev = find_device(cl, words->first);
+
+	(void)arg;
+	if (dev != NULL)
+		vdpad_change(cl, dev, words->second, words->third, words->rest);
+}
+
+static void
 do_quit(void *parsed, struct cmdline *cl, void *arg)
 {
 	(void)parsed;
@@ -273,11 +322,19 @@ static cmdline_parse_inst_t stats_device_inst = {.f = do_stats_device,
 static cmdline_parse_inst_t relay_inst = {.f = do_relay,
 	.help_str = "relay <device> auto|always|off",
 	.tokens = {TOKEN(relay_verb), TOKEN(device_first), TOKEN(relay_second), NULL}};
+static cmdline_parse_inst_t set_inst = {.f = do_set,
+	.help_str = "set <device> <key> <value>",
+	.tokens = {
+		TOKEN(set_verb), TOKEN(device_first), TOKEN(key_second), TOKEN(value_third), NULL}};
+static cmdline_parse_inst_t set_more_inst = {.f = do_set_more,
+	.help_str = "set <device> <key> <value> <key> <value>...",
+	.tokens = {TOKEN(set_verb), TOKEN(device_first), TOKEN(key_second), TOKEN(value_third),
+		TOKEN(words_rest), NULL}};
 static cmdline_parse_inst_t quit_inst = {
 	.f = do_quit, .help_str = "quit: stop and leave", .tokens = {TOKEN(quit_verb), NULL}};
 
 static cmdline_parse_ctx_t commands[] = {&help_inst, &list_inst, &create_inst, &delete_inst,
-	&stats_inst, &stats_device_inst, &relay_inst, &quit_inst, NULL};
+	&stats_inst, &stats_device_inst, &relay_inst, &set_inst, &set_more_inst, &quit_inst, NULL};
 
 cmdline_parse_ctx_t *
 vdpad_commands(bool client)

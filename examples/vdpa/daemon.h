@@ -12,7 +12,7 @@
  *   config.c    the configuration file        bindings.c  devices and bindings that we made
  *   events.c    log lines for an operator     signals.c   the way to stop
  *   prompt.c    --interactive: input          commands.c  --interactive: what is understood
- *   show.c      --interactive: answers
+ *   show.c      --interactive: answers         change.c    --interactive: settings of devices
  *
  * All of it runs on the main thread, which is the class's management thread, but for the listener
  * of events.c.

@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include <linux/virtio_ids.h>
+
 #include "commands.h"
 #include "daemon.h"
 
@@ -58,6 +60,18 @@ show_mode(const struct cmdline *cl, const struct vdpa_device_status *status)
 }
 
 static void
+show_net(const struct cmdline *cl, const struct vdpa_device_status *status)
+{
+	const uint8_t *mac = status->mac;
+
+	cmdline_printf(cl, "  link       %s, mac %02x:%02x:%02x:%02x:%02x:%02x",
+		status->link_down ? "down" : "up", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	if (status->mtu != 0)
+		cmdline_printf(cl, ", mtu %u", status->mtu);
+	cmdline_printf(cl, "\n");
+}
+
+static void
 show_device(const struct cmdline *cl, const struct vdpa_device_status *status)
 {
 	const char *type = vdpa_type_name(status->virtio_id);
@@ -77,6 +91,8 @@ show_device(const struct cmdline *cl, const struct vdpa_device_status *status)
 	cmdline_printf(cl, "  state      %s, %u virtqueues running, health %s\n",
 		state_name(status), status->nr_vqs_running, vdpa_health_name(status->health));
 	show_mode(cl, status);
+	if (status->virtio_id == VIRTIO_ID_NET)
+		show_net(cl, status);
 	cmdline_printf(cl, "  last error %s\n",
 		status->last_error[0] != '\0' ? status->last_error : "none");
 }

@@ -301,6 +301,7 @@ struct vdpa_device_status {
 	struct vdpa_pauses pauses;
 	uint8_t mac[6]; /**< net: the one in configuration space, if VIRTIO_NET_F_MAC is offered */
 	uint16_t mtu;   /**< net, if VIRTIO_NET_F_MTU is offered, else 0 */
+	bool link_down; /**< net: VIRTIO_NET_F_STATUS is offered and says so */
 };
 
 /**
@@ -309,6 +310,17 @@ struct vdpa_device_status {
  *	needs the relay: unbind it first.
  */
 int vdpa_device_relay_set(struct vdpa_device *dev, enum vdpa_relay_policy relay);
+/**
+ * Change a device as an operator wants it, under traffic: the dev_set of its management device (as
+ * the kernel's `vdpa dev set`). The consumer is interrupted where it can see the change. Management
+ * thread.
+ * @param args
+ *	"key=value,key=value"; the keys are those of dev->mgmtdev->set_keys. All or nothing.
+ * @return 0; -EINVAL key or value; -ENOTSUP this device cannot be changed so; -EBUSY not now (a
+ *	driver runs it, for instance); or what else the management device says, always with
+ *	vdpa_error_text().
+ */
+int vdpa_device_set(struct vdpa_device *dev, const char *args);
 const char *vdpa_relay_name(enum vdpa_relay_policy relay);
 const char *vdpa_mode_name(enum vdpa_mode mode);
 

@@ -471,6 +471,8 @@ status_of_net(const struct vdpa_device_priv *priv, struct vdpa_device_status *st
 		memcpy(status->mac, config.mac, sizeof(status->mac));
 	if ((priv->contract.features & BIT(VIRTIO_NET_F_MTU)) != 0)
 		status->mtu = rte_le_to_cpu_16(config.mtu);
+	if ((priv->contract.features & BIT(VIRTIO_NET_F_STATUS)) != 0)
+		status->link_down = (config.status & rte_cpu_to_le_16(VIRTIO_NET_S_LINK_UP)) == 0;
 }
 
 void
@@ -615,6 +617,20 @@ vdpa_device_relay_set(struct vdpa_device *dev, enum vdpa_relay_policy relay)
 			"%s: its consumer was promised a log, which needs the relay", dev->name);
 	report_queued(priv);
 	return 0;
+}
+
+int
+vdpa_device_set(struct vdpa_device *dev, const char *args)
+{
+	const struct vdpa_mgmtdev *mgmtdev = dev->mgmtdev;
+
+	if (mgmtdev == NULL || mgmtdev->dev_set == NULL)
+		return vdpa_error_set(-ENOTSUP, "%s: a device of %s cannot be changed", dev->name,
+			mgmtdev != NULL ? mgmtdev->name : "this kind");
+	if (args == NULL || args[0] == '\0')
+		return vdpa_error_set(
+			-EINVAL, "%s: expected one of %s", dev->name, mgmtdev->set_keys);
+	return mgmtdev->dev_set(mgmtdev, dev, args);
 }
 
 void

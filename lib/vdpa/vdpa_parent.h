@@ -461,6 +461,19 @@ struct vdpa_mgmtdev {
 	int (*dev_add)(const struct vdpa_mgmtdev *mgmtdev, const char *name, const char *args);
 	/** Unregister and free. Management thread. @return what vdpa_device_unregister() said. */
 	int (*dev_del)(const struct vdpa_mgmtdev *mgmtdev, struct vdpa_device *dev, bool force);
+	/** Keys of dev_set, written like keys: "link=up|down,mtu=..."; NULL without dev_set. */
+	const char *set_keys;
+	/**
+	 * Change a device, running or not; NULL: its devices cannot be changed. All of args or
+	 * nothing. Management thread, possibly while an op of the device runs: guard what both use.
+	 * Report what changed in configuration space by vdpa_config_changed().
+	 * @param args
+	 *	As for dev_add, at least one key.
+	 * @return 0; with vdpa_error_text() naming key, value and what is allowed: -EINVAL;
+	 *	-ENOTSUP this device has not what the key changes; -EBUSY not now; others.
+	 */
+	int (*dev_set)(const struct vdpa_mgmtdev *mgmtdev, struct vdpa_device *dev,
+		const char *args);
 	struct vdpa_mgmtdev *next; /**< the class's */
 };
 

@@ -2,6 +2,8 @@
 # Copyright (c) 2026 The vDPA framework authors
 """What the tests with Linux guests share: feature masks, and a back end fit for a Linux driver."""
 
+import os
+import subprocess
 from typing import Callable, Dict, List, Optional
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from backend import Backend
 from feature_filter import FeatureFilter
 from guest import Guest, together
+from uml import Uml, kernel
 
 # Bits of virtio 1.2 by the names of linux/virtio_net.h and virtio_config.h.
 CSUM, GUEST_CSUM, MTU, MAC, MRG_RXBUF, STATUS = 0, 1, 3, 5, 15, 16
@@ -112,3 +115,19 @@ def serve(make_backend: Callable[..., Backend]):
     yield start
     for served in running:
         served.close()
+
+
+@pytest.fixture(scope='session')
+def linux_kernel():
+    try:
+        return kernel()
+    except subprocess.CalledProcessError as error:
+        if os.environ.get('CI'):
+            pytest.fail(f'no User Mode Linux: {error}')
+        pytest.skip(f'no User Mode Linux: {error}')
+
+
+@pytest.fixture
+def boot(programs, folder, linux_kernel) -> Callable[..., Uml]:
+    """Boot a guest with a network device for each socket."""
+    return lambda *paths, **options: Uml(programs, folder, paths, kernel=linux_kernel, **options)

@@ -376,6 +376,10 @@ def test_terminal_completes_and_remembers(daemon, terminal):
     terminal.wait(rf'(?s){daemon.socket("v0")} is not bound any more.*vdpa> ')
     terminal.type('\x1b[A\x1b[A\n')             # up, up
     terminal.wait(r'(?s)tx0 packets 0.*vdpa> ')
+    terminal.type('set v\tli\tdo\t')
+    terminal.wait('set.*vdpa_sw_net0.*link.*down')
+    terminal.type('\n')
+    terminal.wait(r'(?s)vdpa_sw_net0: link=down.*vdpa> ')
     terminal.type('relay v\tal\t')
     terminal.wait('relay.*vdpa_sw_net0.*always')
     terminal.type('\n')

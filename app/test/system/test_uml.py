@@ -9,18 +9,15 @@ sockets here, and stock net_vhost dies of SIGPIPE).
 """
 
 import json
-import os
-import subprocess
-from typing import Callable, List
+from typing import List
 
 import pytest
 
 from linux import (ACCESS_PLATFORM, CONTROL, CSUM, EVENT_IDX, GUEST_CSUM, IN_ORDER, INDIRECT_DESC,
-                   MQ, MRG_RXBUF, RING_PACKED, VERSION_1, connect_pair, exchange, expect_all, ping,
-                   serve, transfer, without)
-from uml import Uml, kernel
+                   MQ, MRG_RXBUF, RING_PACKED, VERSION_1, boot, connect_pair, exchange, expect_all,
+                   linux_kernel, ping, serve, transfer, without)
 
-__all__ = ['serve']     # a fixture
+__all__ = ['boot', 'linux_kernel', 'serve']     # fixtures
 
 FRAMES = 5000
 MIB = 1 << 20
@@ -38,22 +35,6 @@ SHAPES = {
 }
 SHAPES_OURS = [pytest.param(args, id=name, marks=pytest.mark.ours) for name, args in SHAPES.items()]
 ANY_SHAPE = [pytest.param('', id='default'), *SHAPES_OURS]
-
-
-@pytest.fixture(scope='session')
-def linux_kernel():
-    try:
-        return kernel()
-    except subprocess.CalledProcessError as error:
-        if os.environ.get('CI'):
-            pytest.fail(f'no User Mode Linux: {error}')
-        pytest.skip(f'no User Mode Linux: {error}')
-
-
-@pytest.fixture
-def boot(programs, folder, linux_kernel) -> Callable[..., Uml]:
-    """Boot a guest with a network device for each socket."""
-    return lambda *paths, **options: Uml(programs, folder, paths, kernel=linux_kernel, **options)
 
 
 @pytest.mark.parametrize('devargs', ANY_SHAPE)

@@ -12,6 +12,7 @@
  *	sw_net_vq.c	its queues: begin, end, what is done to one while it runs
  *	sw_net_mgmt.c	how devices come and go: management device, vdev driver
  *	sw_net_args.c	keys and what they offer
+ *	sw_net_set.c	what an operator changes while it is there
  *	sw_net_link.c	who is the peer of whom, which queues make a path
  *	sw_net_path.c	the datapath: one burst of a transmit queue
  *	sw_net_frame.c	a frame that is not of the common shape
@@ -65,6 +66,7 @@ extern int sw_net_logtype;
 	X(DROP_TOO_BIG, "drop_too_big")     /* for the receive buffers, or 64 KiB */ \
 	X(DROP_RX_OFF, "drop_rx_off")       /* receive queue off or broken */        \
 	X(DROP_PEER_DOWN, "drop_peer_down") /* peer missing or stopped */            \
+	X(DROP_LINK_DOWN, "drop_link_down") /* an operator took the link down */     \
 	X(DROP_NULL, "drop_null")           /* backend=null */
 
 enum sw_net_stat {
@@ -139,12 +141,14 @@ struct sw_net_dev {
 	uint8_t side;   /* of the link */
 	bool running;   /* link lock */
 	bool listening; /* link lock: registered, hears of the other end */
+	bool link_down; /* link lock: an operator wants it so */
+	uint16_t mtu;   /* link lock: what a driver reads; args.mtu once none runs the device */
 	atomic_bool fenced;
 	atomic_bool logging; /* report what is written */
+	uint8_t mac[ETH_ALEN]; /* link lock: now; args.mac after a driver's reset */
 	/* op thread */
 	uint64_t features; /* agreed at the last start, as what follows */
 	const struct vring_mem *mem;
-	uint8_t mac[ETH_ALEN]; /* now; args.mac after a driver's reset */
 	bool promisc, allmulti;
 	uint16_t nr_active_pairs;
 	struct sw_net_vq *vqs;     /* 2 * args.nr_pairs */
@@ -184,6 +188,13 @@ uint64_t sw_net_features(uint16_t nr_pairs);
 /* 0; -EINVAL with vdpa_error_text(). */
 int sw_net_args_parse(const char *name, const char *text, struct sw_net_args *args);
 
+/* ---- sw_net_set.c ---- */
+extern const char sw_net_set_keys[];
+int
+sw_net_dev_set(const struct vdpa_mgmtdev *mgmtdev, struct vdpa_device *vdpa, const char *args);
+/* A queue stopped, or args.mtu changed; the link lock is held. */
+void sw_net_mtu_settle(struct sw_net_dev *dev);
+
 /* ---- sw_net_vdpa.c ---- */
 extern const struct vdpa_device_ops sw_net_ops;
 
@@ -209,6 +220,8 @@ int sw_net_link_join(struct sw_net_dev *dev);
 void sw_net_link_leave(struct sw_net_dev *dev);
 /* Other end of the link that exists; the lock is held or dev alone in it. */
 struct sw_net_dev *sw_net_link_other(const struct sw_net_dev *dev);
+/* What a driver is to read of it; the lock is held. */
+bool sw_net_link_is_up(const struct sw_net_dev *dev);
 /* Whose frames the device receives: itself, its peer, or NULL. */
 struct sw_net_dev *sw_net_source(struct sw_net_dev *dev);
 /* Give flows of running transmit queues to workers. 0 or negative errno, then none is with one. */

@@ -122,12 +122,35 @@ sw_net_link_other(const struct sw_net_dev *dev)
 	return dev->link->ends[!dev->side];
 }
 
+/* Either end of a cable can be pulled. */
+static bool
+is_pulled(const struct sw_net_dev *dev)
+{
+	const struct sw_net_dev *other = sw_net_link_other(dev);
+
+	return dev->link_down || (other != NULL && other->link_down);
+}
+
+bool
+sw_net_link_is_up(const struct sw_net_dev *dev)
+{
+	const struct sw_net_dev *other = sw_net_link_other(dev);
+
+	if (is_pulled(dev))
+		return false;
+	return dev->args.backend != SW_NET_PEER || (other != NULL && other->running);
+}
+
 /* Who receives the frames of src now, and what is counted where nobody does. */
 static struct sw_net_dev *
 destination(struct sw_net_dev *src, enum sw_net_stat *nobody)
 {
 	struct sw_net_dev *dst;
 
+	if (is_pulled(src)) {
+		*nobody = SW_NET_DROP_LINK_DOWN;
+		return NULL;
+	}
 	switch (src->args.backend) {
 	case SW_NET_LOOPBACK:
 		*nobody = SW_NET_DROP_RX_OFF;

@@ -48,6 +48,7 @@ dev_alloc(const char *name, const struct sw_net_args *args, struct sw_net_dev **
 	dev->vdpa.mgmtdev = &sw_net_mgmtdev;
 	dev->args = *args;
 	memcpy(dev->mac, args->mac, sizeof(dev->mac));
+	dev->mtu = args->mtu;
 	dev->vqs = zalloc(2 * args->nr_pairs, sizeof(*dev->vqs));
 	dev->flows = zalloc(args->nr_pairs, sizeof(*dev->flows));
 	if (dev->vqs == NULL || dev->flows == NULL)
@@ -132,6 +133,8 @@ static struct vdpa_mgmtdev sw_net_mgmtdev = {
 	.max_vqp = SW_NET_PAIRS_MAX,
 	.dev_add = sw_net_dev_add,
 	.dev_del = sw_net_dev_del,
+	.set_keys = sw_net_set_keys,
+	.dev_set = sw_net_dev_set,
 };
 
 RTE_INIT(sw_net_mgmtdev_init)

@@ -43,12 +43,12 @@ sw_net_start(struct vdpa_device *vdpa, const struct vdpa_start *start)
 
 	if (rc != 0)
 		return rc;
+	dev->promisc = dev->allmulti = false;
+	pthread_mutex_lock(&dev->link->lock);
 	if (memcmp(dev->mac, dev->args.mac, sizeof(dev->mac)) != 0) {
 		memcpy(dev->mac, dev->args.mac, sizeof(dev->mac));
 		vdpa_config_changed(vdpa);
 	}
-	dev->promisc = dev->allmulti = false;
-	pthread_mutex_lock(&dev->link->lock);
 	dev->features = start->features;
 	dev->mem = vdpa_domain_mem(start->domain);
 	dev->nr_active_pairs = start->nr_active_pairs;
@@ -135,6 +135,7 @@ sw_net_vq_stop(struct vdpa_device *vdpa, uint16_t index, struct vdpa_vq_state *s
 	if (index % 2 == 0 && vq->flow != NULL)
 		rc = sw_net_flows_connect(sw_net_source(dev));
 	sw_net_vq_state(vq, state);
+	sw_net_mtu_settle(dev);
 	pthread_mutex_unlock(&dev->link->lock);
 	return failure != 0 ? failure : rc;
 }
@@ -177,6 +178,14 @@ sw_net_set_active_queues(struct vdpa_device *vdpa, uint16_t nr_pairs)
 	return rc;
 }
 
+static void
+set_mac(struct sw_net_dev *dev, const void *mac)
+{
+	pthread_mutex_lock(&dev->link->lock);
+	memcpy(dev->mac, mac, sizeof(dev->mac));
+	pthread_mutex_unlock(&dev->link->lock);
+}
+
 /* Every frame is delivered whatever its address, so the receive filter has no effect. */
 static int
 sw_net_cvq(struct vdpa_device *vdpa, uint8_t cls, uint8_t cmd, const void *data, size_t len_bytes)
@@ -194,7 +203,7 @@ sw_net_cvq(struct vdpa_device *vdpa, uint8_t cls, uint8_t cmd, const void *data,
 	else if (cls == VIRTIO_NET_CTRL_MAC && cmd == VIRTIO_NET_CTRL_MAC_TABLE_SET)
 		return 0;
 	else if (cls == VIRTIO_NET_CTRL_MAC && cmd == VIRTIO_NET_CTRL_MAC_ADDR_SET)
-		memcpy(dev->mac, data, sizeof(dev->mac));
+		set_mac(dev, data);
 	else
 		return -ENOTSUP;
 	return 0;
@@ -205,22 +214,16 @@ sw_net_config_read(struct vdpa_device *vdpa, uint32_t offset, void *data, uint32
 {
 	struct sw_net_dev *dev = sw_net_of(vdpa);
 	struct virtio_net_config config = {0};
-	struct sw_net_dev *other;
-	bool up = true;
 	int rc = fault(dev, VDPA_FAULT_CONFIG);
 
 	if (rc != 0)
 		return rc;
-	if (dev->args.backend == SW_NET_PEER) {
-		pthread_mutex_lock(&dev->link->lock);
-		other = sw_net_link_other(dev);
-		up = other != NULL && other->running;
-		pthread_mutex_unlock(&dev->link->lock);
-	}
+	pthread_mutex_lock(&dev->link->lock);
 	memcpy(config.mac, dev->mac, sizeof(config.mac));
-	config.status = rte_cpu_to_le_16(up ? VIRTIO_NET_S_LINK_UP : 0);
+	config.mtu = rte_cpu_to_le_16(dev->mtu);
+	config.status = rte_cpu_to_le_16(sw_net_link_is_up(dev) ? VIRTIO_NET_S_LINK_UP : 0);
+	pthread_mutex_unlock(&dev->link->lock);
 	config.max_virtqueue_pairs = rte_cpu_to_le_16(dev->args.nr_pairs);
-	config.mtu = rte_cpu_to_le_16(dev->args.mtu);
 	config.speed = rte_cpu_to_le_32(UINT32_MAX); /* unknown, as duplex */
 	config.duplex = UINT8_MAX;
 	memcpy(data, (const uint8_t *)&config + offset, len_bytes);

@@ -76,6 +76,7 @@ sw_net_queues_end(struct sw_net_dev *dev)
 	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs; i++)
 		dev->vqs[i].running = false;
 	dev->running = false;
+	sw_net_mtu_settle(dev);
 	return source != NULL ? sw_net_flows_connect(source) : 0;
 }
 
