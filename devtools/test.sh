@@ -16,6 +16,7 @@ Installs what is missing, builds, and runs the tests. Trees are build-test-RELEA
 checkout; what each step printed is in their folder results/.
 
   --all-releases   also on Debian 13 and Debian testing (devtools/distro.sh), one after the other
+                   and beside this machine's own: most tests wait more than they work
   --release NAME   only on this release: trixie, forky, or this machine's own
   --only STEPS     only these steps, separated by commas (see below); "build" is always done
   --long           the large counts, hours instead of minutes
@@ -44,20 +45,25 @@ host_release() { sed -n 's/^VERSION_CODENAME=//p' /etc/os-release; }
 
 wanted() { case ,${only:-$1}, in *,"$1",*) return 0 ;; *) return 1 ;; esac; }
 
-# Ends the running step: first as a person would, so that tests tidy up.
+# Ends what runs: first as a person would, so that tests tidy up.
 interrupted() {
 	trap '' INT TERM
-	local signal
-	if [ -n "$child" ]; then
-		for signal in INT TERM KILL; do
-			kill "-$signal" -- "-$child" 2>/dev/null || break
-			timeout 20 tail --pid="$child" -f /dev/null || true
+	local signal pid running
+	for signal in INT TERM KILL; do
+		running=no
+		for pid in $child $others; do
+			if kill "-$signal" -- "-$pid" 2>/dev/null; then running=yes; fi
 		done
-	fi
+		[ "$running" = yes ] || break
+		for pid in $child $others; do
+			timeout 20 tail --pid="$pid" -f /dev/null || true
+		done
+	done
 	say "interrupted" 2>&7
 	exit "$1"
 }
 child=
+others=
 exec 7>&2	# the trap may run where a step's output goes to its log
 trap 'interrupted 130' INT
 trap 'interrupted 143' TERM
@@ -217,22 +223,43 @@ fi
 exec 8< "$root_dir"
 flock -n 8 || { say "waiting for another ${0##*/} in this checkout"; flock 8; }
 
+# test_others RELEASE...: each in its own folder.
+test_others() {
+	local again=(--inside) name rc
+	[ -z "$only" ] || again+=(--only "$only")
+	[ $long = no ] || again+=(--long)
+	[ $verbose = no ] || again+=(--verbose)
+	[ ${#pytest_args[@]} = 0 ] || again+=(-- "${pytest_args[@]}")
+	for name; do
+		rc=0
+		devtools/distro.sh "$name" devtools/test.sh "${again[@]}" 7>&- 8>&- || rc=$?
+		[ $rc -lt 128 ] || return # interrupted
+		[ $rc = 0 ] || step "$root_dir/build-test-$name" distro false || true
+	done
+}
+
 trees=()
+foreign=()
 for release in "${releases[@]}"; do
 	tree=$root_dir/build-test-$release
 	rm -rf "$tree"*/results
-	if [ "$release" = "$host" ]; then
-		test_release || true
-		test_host
-	else
-		again=(--inside)
-		[ -z "$only" ] || again+=(--only "$only")
-		[ $long = no ] || again+=(--long)
-		[ $verbose = no ] || again+=(--verbose)
-		[ ${#pytest_args[@]} = 0 ] || again+=(-- "${pytest_args[@]}")
-		run devtools/distro.sh "$release" devtools/test.sh "${again[@]}" ||
-			step "$tree" distro false || true
-	fi
+	[ "$release" = "$host" ] || foreign+=("$release")
+done
+if [ ${#foreign[@]} -gt 0 ]; then
+	set -m
+	test_others "${foreign[@]}" < /dev/null &
+	others=$!
+	set +m
+fi
+if [ "${releases[0]}" = "$host" ]; then
+	tree=$root_dir/build-test-$host
+	test_release || true
+	test_host
+fi
+[ -z "$others" ] || wait $others || true
+others=
+for release in "${releases[@]}"; do
+	tree=$root_dir/build-test-$release
 	trees+=("$tree" "$tree"-*)
 done
 rc=0
