@@ -356,11 +356,38 @@ enum vdpa_worker_idle {
 	VDPA_WORKER_SLEEP
 };
 /**
- * One worker for each CPU of cpulist ("2-3,8"; NULL: one, on the main lcore's CPU set). Before the
- * first device starts.
+ * One worker for each CPU of cpulist ("2-3,8"; NULL: one, on the main lcore's CPU set). A CPU that
+ * is named twice has two, which share it. Before the first device starts.
  * @return 0; -EINVAL with vdpa_error_text(); -EBUSY workers run already.
  */
 int vdpa_workers_configure(const char *cpulist, enum vdpa_worker_idle idle);
+
+/** A datapath worker. */
+struct vdpa_worker_status {
+	int cpu; /**< -1: any of the main lcore's CPU set */
+	enum vdpa_worker_idle idle;
+	bool running;             /**< has a thread: a worker without paths has none */
+	bool sleeping;            /**< waits for a kick */
+	uint32_t nr_paths;
+	uint32_t busy_permille;   /**< share of the last second in rounds that found work */
+	uint64_t busy_cycles;     /**< all in all, of the TSC */
+	uint64_t loops, busy_loops; /**< rounds over active paths, and those that found work */
+};
+/** @return 0; -ENOENT: there are fewer workers. Any thread. */
+int vdpa_worker_status_get(unsigned int worker, struct vdpa_worker_status *status);
+/**
+ * The worker that works on a queue. Management thread.
+ * @return its number; -ENOENT: none does (the queue does not run, or hardware works on it).
+ */
+int vdpa_vq_worker(struct vdpa_device *dev, uint16_t index);
+/**
+ * Have a queue, and all that is worked on with it (the other queue of a looped pair, the relay's
+ * part), worked on by another worker from now on; nothing is lost. It stays there whatever the load
+ * until it stops. Management thread; waits for both workers.
+ * @return 0; -EINVAL no such queue or worker; -ENOENT no worker works on it; -ETIMEDOUT a worker
+ *	hangs: the queue stays where it was. vdpa_error_text() says it.
+ */
+int vdpa_vq_move(struct vdpa_device *dev, uint16_t index, unsigned int worker);
 
 /** An event that an operator cares about. */
 enum vdpa_event_type {

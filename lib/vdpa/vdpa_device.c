@@ -639,6 +639,14 @@ vdpa_vq_signal(struct vdpa_device *dev, uint16_t index)
 	vdpa_call_write(&dev->priv->calls[index]);
 }
 
+const void *
+vdpa_vq_group(struct vdpa_device *dev, uint16_t index)
+{
+	if (dev->ops->vq_group != NULL)
+		return dev->ops->vq_group(dev, index);
+	return &dev->priv->calls[index];
+}
+
 void
 vdpa_device_fence(struct vdpa_device *dev, const char *op)
 {

@@ -177,6 +177,7 @@ struct vdpa_range {
  * - vq_set_call: the class replaces the file behind call_fd
  * - kick: the device watches kick_fd itself (VDPA_CAP_HOST_VA); else required, the class watches
  * - vq_stats: no statistics
+ * - vq_group: a queue is in a group of its own, of which the parent's paths are not part
  * - set_active_queues: all queues that run are active; MQ with CTRL_VQ is not offered by the class
  * - cvq: CTRL_VQ offered only with set_active_queues or VDPA_CAP_CTRL_VQ
  * - config_read: config_size_bytes must be 0
@@ -232,6 +233,11 @@ struct vdpa_device_ops {
 	 * until unregistered.
 	 */
 	int (*vq_stats)(struct vdpa_device *dev, uint16_t index, uint64_t *values);
+	/**
+	 * The group (vdpa_path.group) of the path that works on a queue; the relay's part of the
+	 * queue joins it, so that both sit on one worker. Any thread, at any time; must not block.
+	 */
+	const void *(*vq_group)(struct vdpa_device *dev, uint16_t index);
 	const char *const *
 		/** NULL-terminated, at most VDPA_VQ_STATS_MAX; NULL with vq_stats NULL */
 		vq_stat_names;
@@ -390,19 +396,28 @@ struct vdpa_path {
 	 * millisecond when idle.
 	 */
 	int wake_fds[2];
+	/**
+	 * Paths of one group sit on one worker and are moved together. Any address that is the
+	 * caller's, NULL: alone. See vdpa_device_ops.vq_group.
+	 */
+	const void *group;
 
 	struct vdpa_worker *worker; /**< the class's, as all that follows */
+	struct vdpa_path_group *owner;
+	struct vdpa_path *group_next, **group_pprev;
 	struct vdpa_path *next, *prev;
 	struct vdpa_path *batch; /**< the next one of the same command */
 	int armed_fds[2];
 	uint64_t idle_since;
+	uint64_t busy;
 	uint8_t state;
 	bool timed, in_batch;
 };
 
 /**
- * Give a path to a worker (the least loaded; numa_node -1: any). Op or management thread. wake_fds
- * are watched from here.
+ * Give a path to a worker (its group's, else the least loaded; numa_node -1: any). Op or management
+ * thread. wake_fds are watched from here. The class moves paths between workers as load asks for
+ * it: callbacks never run on two at once, and one sees what the former wrote.
  * @return 0; -ENOMEM, or what starting the first worker gave.
  */
 int vdpa_path_add(struct vdpa_path *path, int numa_node);

@@ -102,11 +102,8 @@ void vdpa_workers_stop(void);
  */
 void vdpa_workers_keep(void);
 void vdpa_workers_release(void);
-struct vdpa_worker_counters {
-	uint64_t loops, busy_loops; /* rounds over the active paths, and those that found work */
-	uint32_t nr_paths;
-};
-int vdpa_worker_counters(unsigned int index, struct vdpa_worker_counters *counters); /* -ENOENT */
+/* The key of the paths that work on a queue of a device. */
+const void *vdpa_vq_group(struct vdpa_device *dev, uint16_t index);
 
 /* ---- op pool (vdpa_ops.c) ---- */
 /* Work of one binding: queued at most once, never on two threads. */

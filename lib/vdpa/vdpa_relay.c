@@ -362,8 +362,10 @@ int
 vdpa_relay_vq_run(struct vdpa_relay *relay, uint16_t index)
 {
 	struct relay_queue *queue = relay->queues[index];
-	int rc = vdpa_path_add(&queue->path, relay->priv->info.numa_node);
+	int rc;
 
+	queue->path.group = vdpa_vq_group(relay->priv->dev, index);
+	rc = vdpa_path_add(&queue->path, relay->priv->info.numa_node);
 	queue->runs = rc == 0;
 	use_guest(relay);
 	return rc;

@@ -12,24 +12,17 @@
 #include <unistd.h>
 
 #include <rte_common.h>
+#include <rte_cycles.h>
 #include <rte_lcore.h>
 
 #include "vdpa_worker.h"
 
 #define NUMA_NODES_MAX 64
+#define SHARE_MAX      8 /* workers on one CPU */
 #define NUMA_ANY       (-1)
 
-/*
- * Which workers there are, which of them run, and how many paths each has. Never held while a
- * path's worker is waited for: a worker that hangs holds up its own paths and nobody else.
- */
-static struct {
-	pthread_mutex_t lock;
-	struct vdpa_worker *workers;
-	unsigned int nr_workers;
-	unsigned int nr_keepers; /* workers without paths go on */
-	enum vdpa_worker_idle idle;
-} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .idle = VDPA_WORKER_ADAPTIVE};
+struct vdpa_workers vdpa_workers = {
+	.lock = PTHREAD_MUTEX_INITIALIZER, .idle = VDPA_WORKER_ADAPTIVE};
 
 /* ---- configuration ---- */
 
@@ -62,14 +55,14 @@ parse_cpu(const char **text, int *cpu)
 	return true;
 }
 
-/* "2-3,8" */
+/* "2-3,8" to workers on each CPU. */
 static int
-parse_cpulist(const char *list, cpu_set_t *cpus)
+parse_cpulist(const char *list, uint8_t nr_on[CPU_SETSIZE])
 {
 	const char *text = list;
 	int first, last;
 
-	CPU_ZERO(cpus);
+	memset(nr_on, 0, CPU_SETSIZE);
 	for (;;) {
 		if (!parse_cpu(&text, &first))
 			break;
@@ -80,10 +73,11 @@ parse_cpulist(const char *list, cpu_set_t *cpus)
 				break;
 		}
 		for (; first <= last; first++) {
-			if (CPU_ISSET(first, cpus))
-				return vdpa_error_set(
-					-EINVAL, "workers=%s: CPU %d is named twice", list, first);
-			CPU_SET(first, cpus);
+			if (nr_on[first] == SHARE_MAX)
+				return vdpa_error_set(-EINVAL,
+					"workers=%s: CPU %d is named more than %d times", list,
+					first, SHARE_MAX);
+			nr_on[first]++;
 		}
 		if (*text == '\0')
 			return 0;
@@ -96,7 +90,7 @@ parse_cpulist(const char *list, cpu_set_t *cpus)
 
 /* May this process run there? The only way to know (offline, cgroup) is to try. */
 static int
-check_cpus(const char *list, const cpu_set_t *cpus)
+check_cpus(const char *list, const uint8_t nr_on[CPU_SETSIZE])
 {
 	cpu_set_t saved, one;
 	int rc = 0;
@@ -104,7 +98,7 @@ check_cpus(const char *list, const cpu_set_t *cpus)
 	if (sched_getaffinity(0, sizeof(saved), &saved) != 0)
 		return vdpa_error_set(-errno, "the CPUs of this thread cannot be read");
 	for (int cpu = 0; cpu < CPU_SETSIZE && rc == 0; cpu++) {
-		if (!CPU_ISSET(cpu, cpus))
+		if (nr_on[cpu] == 0)
 			continue;
 		CPU_ZERO(&one);
 		CPU_SET(cpu, &one);
@@ -121,8 +115,8 @@ check_cpus(const char *list, const cpu_set_t *cpus)
 static bool
 pool_in_use(void)
 {
-	for (unsigned int i = 0; i < pool.nr_workers; i++)
-		if (pool.workers[i].nr_paths != 0 || atomic_load(&pool.workers[i].running))
+	for (unsigned int i = 0; i < vdpa_workers.nr; i++)
+		if (vdpa_workers.all[i].nr_paths != 0 || atomic_load(&vdpa_workers.all[i].running))
 			return true;
 	return false;
 }
@@ -130,33 +124,35 @@ pool_in_use(void)
 static void
 pool_free(void)
 {
-	for (unsigned int i = 0; i < pool.nr_workers; i++)
-		pthread_mutex_destroy(&pool.workers[i].post_lock);
-	free(pool.workers);
-	pool.workers = NULL;
-	pool.nr_workers = 0;
+	for (unsigned int i = 0; i < vdpa_workers.nr; i++)
+		pthread_mutex_destroy(&vdpa_workers.all[i].post_lock);
+	free(vdpa_workers.all);
+	vdpa_workers.all = NULL;
+	vdpa_workers.nr = 0;
 }
 
-/* cpus NULL: one worker on the main lcore's. */
+/* nr_on NULL: one worker on the main lcore's. */
 static int
-pool_create(const cpu_set_t *cpus)
+pool_create(const uint8_t *nr_on)
 {
-	unsigned int nr = cpus != NULL ? CPU_COUNT(cpus) : 1;
-	size_t size = nr * sizeof(*pool.workers);
+	unsigned int nr = 0, nr_left = 1;
 	int cpu = -1;
 
-	pool.workers = aligned_alloc(_Alignof(struct vdpa_worker), size);
-	if (pool.workers == NULL)
+	for (int i = 0; nr_on != NULL && i < CPU_SETSIZE; i++)
+		nr += nr_on[i];
+	nr = RTE_MAX(nr, 1u);
+	vdpa_workers.all = aligned_alloc(
+		_Alignof(struct vdpa_worker), nr * sizeof(*vdpa_workers.all));
+	if (vdpa_workers.all == NULL)
 		return -ENOMEM;
-	memset(pool.workers, 0, size);
-	for (pool.nr_workers = 0; pool.nr_workers < nr; pool.nr_workers++) {
-		struct vdpa_worker *w = &pool.workers[pool.nr_workers];
+	memset(vdpa_workers.all, 0, nr * sizeof(*vdpa_workers.all));
+	if (nr_on != NULL)
+		nr_left = 0;
+	for (vdpa_workers.nr = 0; vdpa_workers.nr < nr; vdpa_workers.nr++, nr_left--) {
+		struct vdpa_worker *w = &vdpa_workers.all[vdpa_workers.nr];
 
-		if (cpus != NULL) {
-			do
-				cpu++;
-			while (!CPU_ISSET(cpu, cpus));
-		}
+		while (nr_left == 0)
+			nr_left = nr_on[++cpu];
 		w->cpu = cpu;
 		w->numa_node = cpu < 0 ? NUMA_ANY : cpu_numa_node(cpu);
 		w->epfd = w->wake_fd = -1;
@@ -168,29 +164,29 @@ pool_create(const cpu_set_t *cpus)
 int
 vdpa_workers_configure(const char *cpulist, enum vdpa_worker_idle idle)
 {
-	cpu_set_t cpus;
+	uint8_t nr_on[CPU_SETSIZE];
 	int rc = 0;
 
 	if (cpulist != NULL) {
-		rc = parse_cpulist(cpulist, &cpus);
+		rc = parse_cpulist(cpulist, nr_on);
 		if (rc == 0)
-			rc = check_cpus(cpulist, &cpus);
+			rc = check_cpus(cpulist, nr_on);
 		if (rc != 0)
 			return rc;
 	}
-	pthread_mutex_lock(&pool.lock);
+	pthread_mutex_lock(&vdpa_workers.lock);
 	if (pool_in_use()) {
 		rc = vdpa_error_set(-EBUSY, "datapath workers run already");
 	} else {
 		pool_free();
-		pool.idle = idle;
-		rc = pool_create(cpulist != NULL ? &cpus : NULL);
+		vdpa_workers.idle = idle;
+		rc = pool_create(cpulist != NULL ? nr_on : NULL);
 	}
-	pthread_mutex_unlock(&pool.lock);
+	pthread_mutex_unlock(&vdpa_workers.lock);
 	return rc;
 }
 
-/* ---- threads; pool.lock is held ---- */
+/* ---- threads; vdpa_workers.lock is held ---- */
 
 /* A front end that goes away must not raise SIGPIPE here; faults must reach their handlers. */
 static void
@@ -224,7 +220,7 @@ worker_start(struct vdpa_worker *w)
 	char name[16];
 	int rc;
 
-	rc = vdpa_worker_open(w, pool.idle);
+	rc = vdpa_worker_open(w, vdpa_workers.idle);
 	if (rc != 0)
 		goto fail;
 	worker_cpus(w, &cpus);
@@ -237,9 +233,11 @@ worker_start(struct vdpa_worker *w)
 	pthread_attr_destroy(&attr);
 	if (rc != 0)
 		goto fail;
-	snprintf(name, sizeof(name), "vdpa-w%u", (unsigned int)(w - pool.workers) & 0xffff);
+	snprintf(name, sizeof(name), "vdpa-w%u", vdpa_worker_number(w) & 0xffff);
 	pthread_setname_np(w->thread, name);
 	atomic_store(&w->running, true);
+	w->busy_then = atomic_load(&w->busy_cycles);
+	vdpa_work_every(&vdpa_balance_work, VDPA_BALANCE_MS);
 	return 0;
 fail:
 	vdpa_worker_close(w);
@@ -252,273 +250,131 @@ worker_stop(struct vdpa_worker *w)
 	if (!atomic_load(&w->running))
 		return;
 	if (vdpa_worker_post(w, VDPA_WORKER_STOP, NULL, NULL, NULL) != 0) {
-		VDPA_LOG(ERR, "datapath worker %u hangs and is left alone",
-			(unsigned int)(w - pool.workers));
+		VDPA_LOG(ERR, "datapath worker %u hangs and is left alone", vdpa_worker_number(w));
 		return;
 	}
 	pthread_join(w->thread, NULL);
 	vdpa_worker_close(w);
+	w->busy = 0;
+	for (unsigned int i = 0; i < vdpa_workers.nr; i++)
+		if (atomic_load(&vdpa_workers.all[i].running))
+			return;
+	vdpa_work_every(&vdpa_balance_work, 0);
 }
 
-/* The last path of the worker has gone, unless another one has come. */
-static void
-worker_put(struct vdpa_worker *w, uint32_t nr_paths)
+void
+vdpa_worker_put(struct vdpa_worker *w, uint32_t nr_paths)
 {
-	pthread_mutex_lock(&pool.lock);
+	pthread_mutex_lock(&vdpa_workers.lock);
 	w->nr_paths -= nr_paths;
-	if (w->nr_paths == 0 && pool.nr_keepers == 0)
+	if (w->nr_paths == 0 && vdpa_workers.nr_keepers == 0)
 		worker_stop(w);
-	pthread_mutex_unlock(&pool.lock);
+	pthread_mutex_unlock(&vdpa_workers.lock);
 }
 
 void
 vdpa_workers_keep(void)
 {
-	pthread_mutex_lock(&pool.lock);
-	pool.nr_keepers++;
-	pthread_mutex_unlock(&pool.lock);
+	pthread_mutex_lock(&vdpa_workers.lock);
+	vdpa_workers.nr_keepers++;
+	pthread_mutex_unlock(&vdpa_workers.lock);
 }
 
 void
 vdpa_workers_release(void)
 {
-	pthread_mutex_lock(&pool.lock);
-	if (--pool.nr_keepers == 0)
-		for (unsigned int i = 0; i < pool.nr_workers; i++)
-			if (pool.workers[i].nr_paths == 0)
-				worker_stop(&pool.workers[i]);
-	pthread_mutex_unlock(&pool.lock);
+	pthread_mutex_lock(&vdpa_workers.lock);
+	if (--vdpa_workers.nr_keepers == 0)
+		for (unsigned int i = 0; i < vdpa_workers.nr; i++)
+			if (vdpa_workers.all[i].nr_paths == 0)
+				worker_stop(&vdpa_workers.all[i]);
+	pthread_mutex_unlock(&vdpa_workers.lock);
 }
 
-/* The least loaded worker, of the wanted NUMA node if there is one. */
+/* For comparing: the load in steps of 1/8, so that little of it does not decide. */
+static uint64_t
+load(const struct vdpa_worker *w)
+{
+	uint64_t hz = rte_get_tsc_hz();
+
+	return hz == 0 ? w->nr_paths : (w->busy * 8 / hz << 32) + w->nr_paths;
+}
+
 static struct vdpa_worker *
 worker_choose(int numa_node)
 {
 	struct vdpa_worker *best = NULL;
 
-	for (unsigned int i = 0; i < pool.nr_workers; i++) {
-		struct vdpa_worker *w = &pool.workers[i];
+	for (unsigned int i = 0; i < vdpa_workers.nr; i++) {
+		struct vdpa_worker *w = &vdpa_workers.all[i];
 		bool near = numa_node >= 0 && w->numa_node == numa_node;
 		bool best_near = best != NULL && numa_node >= 0 && best->numa_node == numa_node;
 
 		if (best == NULL || (near && !best_near) ||
-			(near == best_near && w->nr_paths < best->nr_paths))
+			(near == best_near && load(w) < load(best)))
 			best = w;
 	}
 	return best;
 }
 
-static int
-worker_get(int numa_node, struct vdpa_worker **out)
+int
+vdpa_worker_get(struct vdpa_worker **worker, int numa_node, uint32_t nr_paths)
 {
-	struct vdpa_worker *w = NULL;
 	int rc = 0;
 
-	pthread_mutex_lock(&pool.lock);
-	if (pool.nr_workers == 0)
+	pthread_mutex_lock(&vdpa_workers.lock);
+	if (vdpa_workers.nr == 0)
 		rc = pool_create(NULL);
 	if (rc == 0) {
-		w = worker_choose(numa_node);
-		if (!atomic_load(&w->running))
-			rc = worker_start(w);
+		if (*worker == NULL)
+			*worker = worker_choose(numa_node);
+		if (!atomic_load(&(*worker)->running))
+			rc = worker_start(*worker);
 	}
 	if (rc == 0)
-		w->nr_paths++;
-	pthread_mutex_unlock(&pool.lock);
-	*out = w;
-	return rc;
-}
-
-/* ---- paths ---- */
-
-/* Chain those that the worker of the next one has, it first. NULL: none is left. */
-static struct vdpa_path *
-next_batch(struct vdpa_path *const *paths, uint16_t nr, uint16_t *from, uint16_t *nr_batch)
-{
-	struct vdpa_path *first, *last;
-
-	while (*from < nr && !paths[*from]->in_batch)
-		(*from)++;
-	if (*from == nr)
-		return NULL;
-	first = last = paths[*from];
-	first->in_batch = false;
-	*nr_batch = 1;
-	for (uint16_t i = *from + 1; i < nr; i++) {
-		if (!paths[i]->in_batch || paths[i]->worker != first->worker)
-			continue;
-		last->batch = paths[i];
-		last = paths[i];
-		last->in_batch = false;
-		(*nr_batch)++;
-	}
-	last->batch = NULL;
-	return first;
-}
-
-static void
-begin_batches(struct vdpa_path *const *paths, uint16_t nr)
-{
-	for (uint16_t i = 0; i < nr; i++)
-		paths[i]->in_batch = paths[i]->worker != NULL;
-}
-
-/* They are with no worker any more. */
-static void
-forget_batch(struct vdpa_path *path, uint16_t nr)
-{
-	struct vdpa_worker *w = path->worker;
-
-	for (; path != NULL; path = path->batch)
-		path->worker = NULL;
-	worker_put(w, nr);
-}
-
-static int
-choose_workers(struct vdpa_path *const *paths, uint16_t nr, int numa_node)
-{
-	int rc = 0;
-
-	for (uint16_t i = 0; i < nr && rc == 0; i++)
-		rc = worker_get(numa_node, &paths[i]->worker);
+		(*worker)->nr_paths += nr_paths;
+	pthread_mutex_unlock(&vdpa_workers.lock);
 	return rc;
 }
 
 int
-vdpa_paths_add(struct vdpa_path *const *paths, uint16_t nr, int numa_node)
+vdpa_worker_status_get(unsigned int worker, struct vdpa_worker_status *status)
 {
-	uint16_t from = 0, nr_batch, nr_refused = 0;
-	struct vdpa_path *batch;
-	int rc;
-
-	for (uint16_t i = 0; i < nr; i++)
-		paths[i]->worker = NULL;
-	rc = choose_workers(paths, nr, numa_node);
-	begin_batches(paths, nr);
-	while ((batch = next_batch(paths, nr, &from, &nr_batch)) != NULL) {
-		int refused = rc;
-
-		if (rc == 0)
-			refused = vdpa_worker_post(
-				batch->worker, VDPA_WORKER_ADD, batch, NULL, NULL);
-		if (refused >= 0) {
-			nr_refused += refused;
-			continue;
-		}
-		if (rc == 0)
-			vdpa_error_set(refused, "datapath worker %u does not answer",
-				(unsigned int)(batch->worker - pool.workers));
-		rc = refused;
-		forget_batch(batch, nr_batch);
-	}
-	if (nr_refused > 0)
-		VDPA_LOG(NOTICE,
-			"kick descriptors of %u queues cannot be watched: these are polled when "
-			"idle",
-			nr_refused);
-	if (rc != 0)
-		vdpa_paths_del(paths, nr);
-	return rc;
-}
-
-int
-vdpa_paths_del(struct vdpa_path *const *paths, uint16_t nr)
-{
-	uint16_t from = 0, nr_batch;
-	struct vdpa_path *batch;
-	int rc = 0;
-
-	begin_batches(paths, nr);
-	while ((batch = next_batch(paths, nr, &from, &nr_batch)) != NULL) {
-		int error = vdpa_worker_post(batch->worker, VDPA_WORKER_DEL, batch, NULL, NULL);
-
-		if (error == -ESHUTDOWN) /* nobody polls any more */
-			for (struct vdpa_path *path = batch; path != NULL; path = path->batch)
-				if (path->end != NULL)
-					path->end(path);
-		if (error < 0 && error != -ESHUTDOWN)
-			rc = error;
-		else
-			forget_batch(batch, nr_batch);
-	}
-	return rc;
-}
-
-int
-vdpa_paths_run(struct vdpa_path *const *paths, uint16_t nr, void (*fn)(void *path))
-{
-	enum vdpa_worker_cmd cmd = fn != NULL ? VDPA_WORKER_EACH : VDPA_WORKER_QUIET;
-	uint16_t from = 0, nr_batch;
-	struct vdpa_path *batch;
-	int rc = 0;
-
-	begin_batches(paths, nr);
-	while ((batch = next_batch(paths, nr, &from, &nr_batch)) != NULL) {
-		int error = vdpa_worker_post(batch->worker, cmd, batch, fn, NULL);
-
-		if (error == -ESHUTDOWN && fn != NULL)
-			for (struct vdpa_path *path = batch; path != NULL; path = path->batch)
-				fn(path);
-		if (error < 0 && error != -ESHUTDOWN && rc == 0)
-			rc = error;
-	}
-	return rc;
-}
-
-int
-vdpa_path_add(struct vdpa_path *path, int numa_node)
-{
-	return vdpa_paths_add(&path, 1, numa_node);
-}
-
-int
-vdpa_path_del(struct vdpa_path *path)
-{
-	return vdpa_paths_del(&path, 1);
-}
-
-int
-vdpa_path_run(struct vdpa_path *path, void (*fn)(void *arg), void *arg)
-{
-	int rc;
-
-	if (path->worker == NULL || fn == NULL)
-		return -EINVAL;
-	rc = vdpa_worker_post(path->worker, VDPA_WORKER_RUN, path, fn, arg);
-	if (rc == -ESHUTDOWN) {
-		fn(arg); /* nobody polls any more */
-		rc = 0;
-	}
-	return rc;
-}
-
-int
-vdpa_worker_counters(unsigned int index, struct vdpa_worker_counters *counters)
-{
+	uint64_t hz = rte_get_tsc_hz();
 	int rc = -ENOENT;
 
-	pthread_mutex_lock(&pool.lock);
-	if (index < pool.nr_workers) {
-		struct vdpa_worker *w = &pool.workers[index];
+	pthread_mutex_lock(&vdpa_workers.lock);
+	if (worker < vdpa_workers.nr) {
+		struct vdpa_worker *w = &vdpa_workers.all[worker];
 
-		counters->loops = atomic_load_explicit(&w->loops, memory_order_relaxed);
-		counters->busy_loops = atomic_load_explicit(&w->busy_loops, memory_order_relaxed);
-		counters->nr_paths = w->nr_paths;
+		*status = (struct vdpa_worker_status){
+			.cpu = w->cpu,
+			.idle = vdpa_workers.idle,
+			.running = atomic_load(&w->running),
+			.sleeping = atomic_load_explicit(&w->sleeping, memory_order_relaxed),
+			.nr_paths = w->nr_paths,
+			.busy_permille = hz == 0 ? 0 : RTE_MIN(w->busy * 1000 / hz, UINT64_C(1000)),
+			.busy_cycles = atomic_load_explicit(&w->busy_cycles, memory_order_relaxed),
+			.loops = atomic_load_explicit(&w->loops, memory_order_relaxed),
+			.busy_loops = atomic_load_explicit(&w->busy_loops, memory_order_relaxed),
+		};
 		rc = 0;
 	}
-	pthread_mutex_unlock(&pool.lock);
+	pthread_mutex_unlock(&vdpa_workers.lock);
 	return rc;
 }
 
 void
 vdpa_workers_stop(void)
 {
-	pthread_mutex_lock(&pool.lock);
-	for (unsigned int i = 0; i < pool.nr_workers; i++)
-		worker_stop(&pool.workers[i]);
+	vdpa_work_every(&vdpa_balance_work, 0);
+	vdpa_work_wait(&vdpa_balance_work, VDPA_BALANCE_MS);
+	pthread_mutex_lock(&vdpa_workers.lock);
+	for (unsigned int i = 0; i < vdpa_workers.nr; i++)
+		worker_stop(&vdpa_workers.all[i]);
 	if (!pool_in_use())
 		pool_free();
-	pthread_mutex_unlock(&pool.lock);
+	pthread_mutex_unlock(&vdpa_workers.lock);
 }
 
 RTE_FINI(vdpa_workers_fini)

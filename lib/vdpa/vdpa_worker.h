@@ -6,8 +6,9 @@
 
 /**
  * @file
- * A datapath worker, between vdpa_worker.c (who gets which path, threads that start and stop) and
- * vdpa_worker_loop.c (what a worker does, and the mailbox in front of it).
+ * A datapath worker, between vdpa_worker.c (which there are, threads that start and stop),
+ * vdpa_path.c (paths, their groups, who gets which), vdpa_balance.c (load) and vdpa_worker_loop.c
+ * (what a worker does, and the mailbox in front of it).
  *
  * A path is in one of three lists. ACTIVE paths are polled in every round. A path that found
  * nothing for a while is armed and becomes IDLE: only a kick wakes it. TIMED is idle without
@@ -41,7 +42,8 @@ enum vdpa_path_state {
 enum vdpa_worker_cmd {
 	/* of the path, and those that hang on it by its member batch */
 	VDPA_WORKER_ADD,   /* the number of those that cannot be watched */
-	VDPA_WORKER_DEL,
+	VDPA_WORKER_DEL,   /* calls end for each */
+	VDPA_WORKER_OUT,   /* to be added to another worker */
 	VDPA_WORKER_EACH,  /* fn(path) for each */
 	VDPA_WORKER_RUN,   /* fn(arg) for path alone */
 	VDPA_WORKER_QUIET, /* nothing: it is between two rounds */
@@ -59,18 +61,33 @@ struct vdpa_worker_mail {
 	_Atomic(void *) arg;
 };
 
+/* Paths that sit on one worker, always: those of one key, or a single one. */
+struct vdpa_path_group {
+	const void *key;
+	struct vdpa_path *paths;
+	struct vdpa_worker *worker;            /* NULL: no path */
+	struct vdpa_path_group *next, **pprev; /* in a bucket */
+	unsigned int refs;                     /* paths, and who works on it */
+	int numa_node;
+	bool by_hand;             /* stays where a person put it */
+	uint64_t busy_then, busy; /* cycles: at the last count, in the last period */
+};
+
 struct vdpa_worker {
 	/* the worker's own */
 	_Alignas(64) struct vdpa_path *lists[VDPA_PATH_TIMED + 1];
 	uint64_t spin, pause, epoll_every, timed_every; /* TSC cycles */
 	uint64_t last_work, last_epoll, last_timed;     /* TSC */
 	uint64_t crowded, crowded_for, crowded_until;   /* cycles, cycles, TSC */
+	uint32_t round;
 	bool poll_only, stop;
 	int epfd, wake_fd;
 
 	/* written by the worker, read by anybody */
 	_Alignas(64) _Atomic(uint64_t) loops;
 	_Atomic(uint64_t) busy_loops;
+	_Atomic(uint64_t) busy_cycles;
+	_Atomic(bool) sleeping;
 
 	_Alignas(64) struct vdpa_worker_mail mail;
 
@@ -78,19 +95,78 @@ struct vdpa_worker {
 	_Alignas(64) pthread_mutex_t post_lock;
 	uint32_t generation;
 
-	/* under the lock of vdpa_worker.c */
+	/* under vdpa_workers.lock */
 	pthread_t thread;
 	_Atomic(bool) running;
 	uint32_t nr_paths;
+	uint64_t busy_then, busy; /* cycles: at the last count, in the last period */
 	int cpu; /* -1: the main lcore's CPU set */
 	int numa_node;
 };
 
+/*
+ * Which workers there are, which of them run, and how many paths each has. The lock is never held
+ * while a path's worker is waited for: one that hangs holds up its own paths and nobody else.
+ */
+struct vdpa_workers {
+	pthread_mutex_t lock;
+	struct vdpa_worker *all;
+	unsigned int nr;
+	unsigned int nr_keepers; /* workers without paths go on */
+	enum vdpa_worker_idle idle;
+	uint64_t counted_at; /* TSC */
+};
+extern struct vdpa_workers vdpa_workers;
+
+static inline unsigned int
+vdpa_worker_number(const struct vdpa_worker *worker)
+{
+	return worker - vdpa_workers.all;
+}
+
+/* ---- vdpa_worker.c ---- */
+/*
+ * More paths on a worker, which is started if need be. *worker NULL: the least loaded one, of the
+ * wanted NUMA node if there is one.
+ */
+int vdpa_worker_get(struct vdpa_worker **worker, int numa_node, uint32_t nr_paths);
+void vdpa_worker_put(struct vdpa_worker *worker, uint32_t nr_paths);
+
+/* ---- vdpa_path.c ---- */
+/*
+ * Move all paths of a group. 0; -ETIMEDOUT: a worker hangs; -EBUSY: other paths come and go;
+ * -ENOENT: it has no path any more.
+ */
+int vdpa_group_move(struct vdpa_path_group *group, struct vdpa_worker *to);
+/* A group that is to stay while it is used; NULL: no path has this key. */
+struct vdpa_path_group *vdpa_group_hold(const void *key);
+void vdpa_group_put(struct vdpa_path_group *group);
+/*
+ * Count what each group did since the last time, and show it to choose(group, arg). @return the one
+ * for which that was true last, held
+ */
+struct vdpa_path_group *
+vdpa_groups_count(bool (*choose)(const struct vdpa_path_group *group, void *arg), void *arg);
+
+/* ---- vdpa_balance.c ---- */
+#define VDPA_BALANCE_MS 1000 /* how often the load is measured */
+extern struct vdpa_work vdpa_balance_work;
+/* What vdpa_balance_work does. @return a group was moved */
+bool vdpa_balance(void);
+
+/* ---- vdpa_worker_loop.c ---- */
+/*
+ * Each path's cycles are measured in one round of so many. Odd: rounds with and without work often
+ * alternate.
+ */
+#define VDPA_WORKER_SAMPLE 17
 /* Start routine of the thread. */
 void *vdpa_worker_main(void *worker);
 /* What has to be open before the thread starts. 0, or negative errno. */
 int vdpa_worker_open(struct vdpa_worker *worker, enum vdpa_worker_idle idle);
 void vdpa_worker_close(struct vdpa_worker *worker);
+/* Is the caller a worker? */
+bool vdpa_worker_is_self(void);
 /*
  * Have a command done and wait for it, a second at most. The result of the command; -ETIMEDOUT: it
  * was withdrawn, or (RUN) hangs; -EDEADLK: the caller is a worker; -ESHUTDOWN: no thread.

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <rte_branch_prediction.h>
 #include <rte_cycles.h>
 #include <rte_pause.h>
 
@@ -171,8 +172,8 @@ path_in(struct vdpa_worker *w, struct vdpa_path *path)
 static bool
 path_out(struct vdpa_worker *w, struct vdpa_path *path)
 {
-	if (path->end != NULL)
-		path->end(path);
+	if (path->state == VDPA_PATH_NONE) /* it was moved, and no worker took it */
+		return true;
 	list_del(w, path);
 	return path_unwatch(w, path);
 }
@@ -202,6 +203,13 @@ mail_do(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
 			refused += path_in(w, path);
 		break;
 	case VDPA_WORKER_DEL:
+		for (; path != NULL; path = path->batch) {
+			if (path->end != NULL)
+				path->end(path);
+			found &= path_out(w, path);
+		}
+		break;
+	case VDPA_WORKER_OUT:
 		for (; path != NULL; path = path->batch)
 			found &= path_out(w, path);
 		break;
@@ -290,6 +298,12 @@ mail_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *pat
 	return atomic_load_explicit(&mail->result, memory_order_relaxed);
 }
 
+bool
+vdpa_worker_is_self(void)
+{
+	return self != NULL;
+}
+
 int
 vdpa_worker_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
 	void (*fn)(void *arg), void *arg)
@@ -297,7 +311,7 @@ vdpa_worker_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_pa
 	struct timespec until;
 	int rc;
 
-	if (self != NULL)
+	if (vdpa_worker_is_self())
 		return -EDEADLK;
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += POST_TIMEOUT_S;
@@ -328,16 +342,30 @@ path_rest(struct vdpa_worker *w, struct vdpa_path *path, uint64_t now)
 	list_add(w, path, path->timed ? VDPA_PATH_TIMED : VDPA_PATH_IDLE);
 }
 
+/* One burst, and what it cost. Reading the clock for each burst would cost 1 % and more. */
+static unsigned int
+poll_sampled(struct vdpa_path *path)
+{
+	uint64_t before = rte_rdtsc();
+	unsigned int nr = path->poll(path);
+
+	if (nr != 0)
+		__atomic_store_n(&path->busy,
+			path->busy + (rte_rdtsc() - before) * VDPA_WORKER_SAMPLE, __ATOMIC_RELAXED);
+	return nr;
+}
+
 static bool
 poll_round(struct vdpa_worker *w, uint64_t now)
 {
+	bool sample = w->round++ % VDPA_WORKER_SAMPLE == 0;
 	uint64_t spin = now < w->crowded_until ? 0 : w->spin;
 	struct vdpa_path *path, *next;
 	bool busy = false;
 
 	for (path = w->lists[VDPA_PATH_ACTIVE]; path != NULL; path = next) {
 		next = path->next;
-		if (path->poll(path) != 0) {
+		if ((unlikely(sample) ? poll_sampled(path) : path->poll(path)) != 0) {
 			path->idle_since = 0;
 			busy = true;
 			continue;
@@ -379,7 +407,9 @@ static void
 between_rounds(struct vdpa_worker *w, uint64_t now, bool busy)
 {
 	if (w->lists[VDPA_PATH_ACTIVE] == NULL) {
+		atomic_store_explicit(&w->sleeping, true, memory_order_relaxed);
 		take_kicks(w, w->lists[VDPA_PATH_TIMED] != NULL ? VDPA_WORKER_TIMED_MS : -1);
+		atomic_store_explicit(&w->sleeping, false, memory_order_relaxed);
 		now = w->last_epoll = w->last_work = rte_rdtsc();
 	} else if (busy) {
 		w->last_work = now;
@@ -400,13 +430,21 @@ void *
 vdpa_worker_main(void *arg)
 {
 	struct vdpa_worker *w = arg;
-	uint64_t loops = 0, busy_loops = 0;
+	/* goes on where a former thread of this worker ended */
+	uint64_t loops = atomic_load(&w->loops), busy_loops = atomic_load(&w->busy_loops);
+	uint64_t busy_cycles = atomic_load(&w->busy_cycles), before = 0;
+	bool busy = false;
 
 	self = w;
 	while (!w->stop) {
 		uint64_t now = rte_rdtsc();
-		bool busy = poll_round(w, now);
 
+		/* from one round to the next: what a round leaves behind is part of it */
+		if (busy)
+			atomic_store_explicit(
+				&w->busy_cycles, busy_cycles += now - before, memory_order_relaxed);
+		before = now;
+		busy = poll_round(w, now);
 		busy_loops += busy;
 		atomic_store_explicit(&w->loops, ++loops, memory_order_relaxed);
 		atomic_store_explicit(&w->busy_loops, busy_loops, memory_order_relaxed);

@@ -160,6 +160,7 @@ struct sw_net_link {
 	pthread_mutex_t lock;
 	char names[2][VDPA_NAME_MAX];
 	struct sw_net_dev *ends[2]; /* list lock and lock; NULL: not there */
+	uint8_t groups[2][SW_NET_PAIRS_MAX]; /* of paths: addresses, by sender and pair */
 	struct sw_net_link *next;   /* list lock (sw_net_link.c) */
 };
 
@@ -224,6 +225,8 @@ struct sw_net_dev *sw_net_link_other(const struct sw_net_dev *dev);
 bool sw_net_link_is_up(const struct sw_net_dev *dev);
 /* Whose frames the device receives: itself, its peer, or NULL. */
 struct sw_net_dev *sw_net_source(struct sw_net_dev *dev);
+/* The group of paths that queue index of dev is worked on in. Any thread. */
+const void *sw_net_group(const struct sw_net_dev *dev, uint16_t index);
 /* Give flows of running transmit queues to workers. 0 or negative errno, then none is with one. */
 int sw_net_flows_start(struct sw_net_vq *const *tx, uint16_t nr);
 /* Take them back. 0; -ETIMEDOUT: a worker hangs. */

@@ -180,6 +180,17 @@ sw_net_source(struct sw_net_dev *dev)
 
 /* ---- flows ---- */
 
+const void *
+sw_net_group(const struct sw_net_dev *dev, uint16_t index)
+{
+	bool receives = index % 2 == 0;
+	int sender = dev->side;
+
+	if (receives && dev->args.backend == SW_NET_PEER)
+		sender = !sender;
+	return &dev->link->groups[sender][index / 2];
+}
+
 static struct sw_net_flow *
 flow_of(const struct sw_net_vq *tx)
 {
@@ -264,6 +275,7 @@ flow_init(struct sw_net_flow *flow, struct sw_net_vq *tx)
 	flow->path.arm = sw_net_arm;
 	flow->path.end = flow_end;
 	flow->path.wake_fds[0] = tx->kick_fd;
+	flow->path.group = sw_net_group(tx->dev, tx->index);
 	flow->tx = tx;
 	vdpa_delay_init(&flow->delay, tx->dev->args.common.delay_us);
 	flow->new_rx = flow_wanted_rx(flow, &flow->new_no_rx);

@@ -150,6 +150,12 @@ sw_net_vq_stats(struct vdpa_device *vdpa, uint16_t index, uint64_t *values)
 	return 0;
 }
 
+static const void *
+sw_net_vq_group(struct vdpa_device *vdpa, uint16_t index)
+{
+	return sw_net_group(sw_net_of(vdpa), index);
+}
+
 static const char *const sw_net_stat_names[] = {
 #define STAT_NAME(name, text) [SW_NET_##name] = text,
 	SW_NET_STATS(STAT_NAME)
@@ -287,6 +293,7 @@ const struct vdpa_device_ops sw_net_ops = {
 	.vq_start = sw_net_vq_start,
 	.vq_stop = sw_net_vq_stop,
 	.vq_stats = sw_net_vq_stats,
+	.vq_group = sw_net_vq_group,
 	.vq_stat_names = sw_net_stat_names,
 	.set_active_queues = sw_net_set_active_queues,
 	.cvq = sw_net_cvq,
