@@ -43,8 +43,8 @@ def check(backend, programs, tools, folder, frames, *, queues=1, devargs='', opt
 def test_frames_come_back_as_sent(make_backend, programs, tools, folder, is_long, ring, mergeable,
                                   queues):
     backend = make_backend(pairs=queues).start()
-    check(backend, programs, tools, folder, LONG_FRAMES if is_long else FRAMES, queues=queues,
-          devargs=f'{RINGS[ring]},mrg_rxbuf={mergeable}',
+    check(backend, programs, tools, folder, LONG_FRAMES if is_long else FRAMES // queues,
+          queues=queues, devargs=f'{RINGS[ring]},mrg_rxbuf={mergeable}',
           options=['--sizes', '64-9000', '--segments', str(SEGMENTS[ring])])
 
 
