@@ -4,11 +4,15 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <rte_common.h>
+#include <rte_eal.h>
 
 #include "net_guest.h"
 
@@ -20,6 +24,23 @@ void
 net_sleep_ms(uint32_t ms)
 {
 	poll(NULL, 0, ms);
+}
+
+void
+net_eal_start(const char *vdev)
+{
+	char program[] = "test", huge[] = "--no-huge", option[] = "-m", memory[] = "64",
+	     pci[] = "--no-pci", telemetry[] = "--no-telemetry", conf[] = "--no-shconf",
+	     level[] = "--log-level=lib.eal:error", vdevs[] = "--vdev";
+	char *argv[] = {
+		program, huge, option, memory, pci, telemetry, conf, level, vdevs, NULL, NULL};
+	char *copy = vdev != NULL ? strdup(vdev) : NULL;
+	int argc = RTE_DIM(argv) - 2;
+
+	argv[argc] = copy;
+	/* without one, not even the option */
+	if (rte_eal_init(copy != NULL ? argc + 1 : argc - 1, argv) < 0)
+		exit(1);
 }
 
 uint64_t

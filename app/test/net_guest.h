@@ -131,6 +131,9 @@ void net_device_add(const char *name, const char *args);
 int net_device_try_add(const char *name, const char *args);
 void net_device_del(const char *name);
 
+/** rte_eal_init() for a test, with this --vdev argument or NULL; ends the program if it fails. */
+void net_eal_start(const char *vdev);
+
 void net_sleep_ms(uint32_t ms);
 uint64_t net_now_us(void);
 

@@ -16,6 +16,8 @@
  *	sw_net_link.c	who is the peer of whom, which queues make a path
  *	sw_net_path.c	the datapath: one burst of a transmit queue
  *	sw_net_frame.c	a frame that is not of the common shape
+ *	sw_net_gso.c	frames in mbufs: cut by DPDK's library, kept until there is room, received
+ *	sw_net_mbuf.c	a frame as mbuf, and what its flags say in a virtio-net header
  *
  * A flow is the path of one transmit queue to the receive queue that takes its frames: of the same
  * device (loopback), of the other end of the link (peer), or of nobody (null, or the peer is down).
@@ -40,6 +42,7 @@
 #include <rte_log.h>
 
 #include "vdpa_emulated.h"
+#include "vring_copy.h"
 
 #define SW_NET_BIT(feature)   (UINT64_C(1) << (feature))
 
@@ -60,6 +63,7 @@ extern int sw_net_logtype;
 	X(INTERRUPTS, "interrupts")                                                  \
 	X(RX_WAITS, "rx_waits")             /* frames waited for receive buffers */  \
 	X(CSUM_DONE, "csum_done")           /* checksums completed here */           \
+	X(GSO_CUT, "gso_cut")               /* frames segmented here */              \
 	X(DROP_HEADER, "drop_header")       /* shorter than both headers */          \
 	X(DROP_GSO, "drop_gso")             /* segmentation that was not agreed */   \
 	X(DROP_CSUM, "drop_csum")           /* checksum offsets outside the frame */ \
@@ -86,6 +90,7 @@ enum sw_net_backend {
 struct sw_net_args {
 	enum sw_net_backend backend;
 	char peer[VDPA_NAME_MAX]; /* "" unless backend=peer */
+	bool tso;
 	uint8_t mac[ETH_ALEN];
 	uint16_t mtu; /* 0: not offered */
 	uint16_t nr_pairs;
@@ -93,8 +98,10 @@ struct sw_net_args {
 	struct vdpa_emulated_args common;
 };
 
+struct sw_net_cutter;
 struct sw_net_dev;
 struct sw_net_flow;
+struct sw_net_held;
 
 /* A virtqueue. */
 struct sw_net_vq {
@@ -110,6 +117,7 @@ struct sw_net_vq {
 	bool failed;                                /* reported as broken: not touched any more */
 	int memory_rc;                              /* what sw_net_vq_take_memory() came to */
 	bool mergeable, csum, guest_csum, in_order; /* agreed */
+	uint8_t gso;                                /* agreed, SW_NET_GSO_* */
 	uint8_t hdr_bytes;
 	uint16_t offload_mask;                 /* of flags and gso_type: what needs the long way */
 	struct virtio_net_hdr_v1 plain_header; /* of a received frame without offloads */
@@ -129,6 +137,9 @@ struct sw_net_flow {
 	struct sw_net_vq *new_rx;
 	enum sw_net_stat new_no_rx;
 	struct vdpa_delay delay;
+	/* made before they are needed, freed when it is with no worker (sw_net_gso.h) */
+	struct sw_net_cutter *cutter;
+	struct sw_net_held *held;
 };
 
 struct sw_net_link;
@@ -182,10 +193,30 @@ sw_net_count(struct sw_net_vq *vq, enum sw_net_stat stat, uint64_t nr)
 	__atomic_store_n(&vq->stats[stat], vq->stats[stat] + nr, __ATOMIC_RELAXED);
 }
 
+/* What can be segmented: types of virtio_net_hdr as a set. */
+#define SW_NET_GSO_TCP4 0x1
+#define SW_NET_GSO_TCP6 0x2
+#define SW_NET_GSO_ECN  0x4
+
+/* What it takes to handle a gso_type; 0: none, or a type that is not known here. */
+static inline uint8_t
+sw_net_gso_bits(uint8_t gso_type)
+{
+	uint8_t ecn = (gso_type & VIRTIO_NET_HDR_GSO_ECN) != 0 ? SW_NET_GSO_ECN : 0;
+
+	switch (gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
+	case VIRTIO_NET_HDR_GSO_TCPV4:
+		return SW_NET_GSO_TCP4 | ecn;
+	case VIRTIO_NET_HDR_GSO_TCPV6:
+		return SW_NET_GSO_TCP6 | ecn;
+	}
+	return 0;
+}
+
 /* ---- sw_net_args.c ---- */
 extern const char sw_net_keys[]; /* for people */
 /* features that a device can have, keys or not */
-uint64_t sw_net_features(uint16_t nr_pairs);
+uint64_t sw_net_features(uint16_t nr_pairs, bool tso);
 /* 0; -EINVAL with vdpa_error_text(). */
 int sw_net_args_parse(const char *name, const char *text, struct sw_net_args *args);
 
@@ -256,6 +287,7 @@ enum sw_net_frame_result {
 	SW_NET_FRAME_WAIT = -1,   /* not enough receive buffers */
 	SW_NET_FRAME_BAD_TX = -2, /* the sender's buffer has a part that the device writes */
 	SW_NET_FRAME_BAD_RX = -3, /* the receiver's buffer has a part that the device reads */
+	SW_NET_FRAME_CUT = -4,    /* to be segmented for this receiver: sw_net_cut_take() */
 };
 
 /*
@@ -264,5 +296,21 @@ enum sw_net_frame_result {
  */
 int sw_net_frame(struct sw_net_vq *tx, const struct sw_net_vq *rx, const struct vring_chain *out,
 	struct vring_chain *in, uint16_t nr);
+/*
+ * Its first half: hdr is what the frame (len bytes from *frame on) needs of whom it is given to,
+ * checked. @return 1, or a sw_net_frame_result
+ */
+int sw_net_frame_check(struct sw_net_vq *tx, const struct vring_chain *out,
+	struct virtio_net_hdr_v1 *hdr, struct vring_cursor *frame, uint32_t *len);
+/* Its second half; what is done is counted at from. */
+int sw_net_frame_put(struct sw_net_vq *from, const struct sw_net_vq *rx,
+	const struct virtio_net_hdr_v1 *hdr, struct vring_cursor src, uint32_t len,
+	struct vring_chain *in, uint16_t nr);
+/*
+ * Complete a checksum in place: what lies at start + offset is the sum of the pseudo header
+ * (virtio 1.2, 5.1.6.2). 0 is written as 0xffff: UDP needs that, TCP takes it.
+ */
+void sw_net_complete_checksum(
+	struct vring_cursor frame, uint32_t len, uint32_t start, uint32_t offset);
 
 #endif /* SW_NET_H */

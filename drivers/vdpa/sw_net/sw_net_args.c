@@ -10,8 +10,8 @@
 
 #include "sw_net.h"
 
-const char sw_net_keys[] =
-	"backend=loopback|null|peer,peer=NAME,mac=MAC,mtu=68-65535,max_vqp=1-128," VDPA_EMULATED_KEYS;
+const char sw_net_keys[] = "backend=loopback|null|peer,peer=NAME,tso=on|off,mac=MAC,mtu=68-65535,"
+			   "max_vqp=1-128," VDPA_EMULATED_KEYS;
 
 static const char *const backends[] = {
 	[SW_NET_LOOPBACK] = "loopback",
@@ -23,6 +23,7 @@ static const char *const backends[] = {
 enum key {
 	KEY_BACKEND,
 	KEY_PEER,
+	KEY_TSO,
 	KEY_MAC,
 	KEY_MTU,
 	KEY_MAX_VQP
@@ -31,6 +32,7 @@ enum key {
 static const char *const keys[] = {
 	[KEY_BACKEND] = "backend",
 	[KEY_PEER] = "peer",
+	[KEY_TSO] = "tso",
 	[KEY_MAC] = "mac",
 	[KEY_MTU] = "mtu",
 	[KEY_MAX_VQP] = "max_vqp",
@@ -38,11 +40,11 @@ static const char *const keys[] = {
 };
 
 /*
- * GUEST_ANNOUNCE, CTRL_VLAN and segmentation are not there: nothing would be done for them.
+ * GUEST_ANNOUNCE and CTRL_VLAN are not there: nothing would be done for them.
  * ACCESS_PLATFORM: every address is translated by the domain's table.
  */
 uint64_t
-sw_net_features(uint16_t nr_pairs)
+sw_net_features(uint16_t nr_pairs, bool tso)
 {
 	uint64_t features = SW_NET_BIT(VIRTIO_NET_F_CSUM) | SW_NET_BIT(VIRTIO_NET_F_GUEST_CSUM) |
 		SW_NET_BIT(VIRTIO_NET_F_MTU) | SW_NET_BIT(VIRTIO_NET_F_MAC) |
@@ -52,6 +54,11 @@ sw_net_features(uint16_t nr_pairs)
 		SW_NET_BIT(VIRTIO_F_ACCESS_PLATFORM) | SW_NET_BIT(VIRTIO_F_RING_PACKED) |
 		SW_NET_BIT(VIRTIO_F_IN_ORDER);
 
+	if (tso)
+		features |= SW_NET_BIT(VIRTIO_NET_F_HOST_TSO4) |
+			SW_NET_BIT(VIRTIO_NET_F_HOST_TSO6) | SW_NET_BIT(VIRTIO_NET_F_HOST_ECN) |
+			SW_NET_BIT(VIRTIO_NET_F_GUEST_TSO4) | SW_NET_BIT(VIRTIO_NET_F_GUEST_TSO6) |
+			SW_NET_BIT(VIRTIO_NET_F_GUEST_ECN);
 	if (nr_pairs > 1)
 		features |= SW_NET_BIT(VIRTIO_NET_F_MQ);
 	if (nr_pairs <= SW_NET_PAIRS_MAX_CTRL)
@@ -81,6 +88,8 @@ parse_key(unsigned int key, const char *name, const char *value, void *arg)
 		return rc;
 	case KEY_PEER:
 		return vdpa_arg_text(name, value, args->peer, sizeof(args->peer));
+	case KEY_TSO:
+		return vdpa_arg_bool(name, value, &args->tso);
 	case KEY_MAC:
 		parse->mac_given = true;
 		return vdpa_arg_mac(name, value, args->mac);
@@ -123,6 +132,8 @@ check_backend(const char *name, const struct sw_net_args *args)
 	if (args->backend != SW_NET_PEER && given)
 		return vdpa_error_set(
 			-EINVAL, "peer=%s: expected backend=peer beside it", args->peer);
+	if (args->tso && args->backend != SW_NET_PEER)
+		return vdpa_error_set(-EINVAL, "tso=on: expected backend=peer beside it");
 	if (given && strcmp(args->peer, name) == 0)
 		return vdpa_error_set(
 			-EINVAL, "peer=%s: expected another device than itself", args->peer);
@@ -145,7 +156,7 @@ sw_net_args_parse(const char *name, const char *text, struct sw_net_args *args)
 		return rc;
 	if (!parse.mac_given)
 		default_mac(name, args->mac);
-	features = sw_net_features(args->nr_pairs);
+	features = sw_net_features(args->nr_pairs, args->tso);
 	if (args->mtu == 0)
 		features &= ~SW_NET_BIT(VIRTIO_NET_F_MTU);
 	return vdpa_emulated_features(&args->common, features, &args->features);

@@ -7,7 +7,6 @@
 #include <rte_byteorder.h>
 
 #include "sw_net.h"
-#include "vring_copy.h"
 
 /*
  * Ones' complement sum (RFC 1071) of a piece, in the memory's byte order. At most
@@ -64,12 +63,8 @@ sum_segments(struct vring_cursor at, uint32_t len)
 	return sum_fold(total);
 }
 
-/*
- * Complete a checksum in the receiver's buffers: what lies at csum_start + csum_offset is the sum
- * of the pseudo header (virtio 1.2, 5.1.6.2). 0 is written as 0xffff: UDP needs that, TCP takes it.
- */
-static void
-complete_checksum(struct vring_cursor frame, uint32_t len, uint32_t start, uint32_t offset)
+void
+sw_net_complete_checksum(struct vring_cursor frame, uint32_t len, uint32_t start, uint32_t offset)
 {
 	struct vring_cursor field = frame;
 	uint16_t sum;
@@ -82,8 +77,24 @@ complete_checksum(struct vring_cursor frame, uint32_t len, uint32_t start, uint3
 	vring_copy_to(&field, &sum, sizeof(sum));
 }
 
+/* Segmentation that the sender asks for. 0, or negative: why the frame is dropped. */
+static int
+check_gso(const struct sw_net_vq *tx, const struct virtio_net_hdr_v1 *from, uint32_t len,
+	struct virtio_net_hdr_v1 *to)
+{
+	uint8_t bits = sw_net_gso_bits(from->gso_type);
+
+	if (bits == 0 || (tx->gso & bits) != bits || from->gso_size == 0 ||
+		(from->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0)
+		return -(int)SW_NET_DROP_GSO;
+	to->gso_type = from->gso_type;
+	to->gso_size = from->gso_size;
+	to->hdr_len = rte_cpu_to_le_16(RTE_MIN(rte_le_to_cpu_16(from->hdr_len), len));
+	return 0;
+}
+
 /*
- * Make the receiver's header from the sender's: flags that were not agreed are ignored (virtio
+ * Make a header to pass on from the sender's: flags that were not agreed are ignored (virtio
  * 1.2, 5.1.6.2.2), and all that has no meaning is zero. Negative: why the frame is dropped.
  */
 static int
@@ -92,12 +103,13 @@ check_header(const struct sw_net_vq *tx, const struct virtio_net_hdr_v1 *from, u
 {
 	uint32_t start = rte_le_to_cpu_16(from->csum_start);
 	uint32_t offset = rte_le_to_cpu_16(from->csum_offset);
+	int rc = 0;
 
 	memset(to, 0, sizeof(*to));
 	if (from->gso_type != VIRTIO_NET_HDR_GSO_NONE)
-		return -(int)SW_NET_DROP_GSO;
-	if (!tx->csum || (from->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0)
-		return 0;
+		rc = check_gso(tx, from, len, to);
+	if (rc != 0 || !tx->csum || (from->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0)
+		return rc;
 	if (start + offset + sizeof(uint16_t) > len)
 		return -(int)SW_NET_DROP_CSUM;
 	to->flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
@@ -111,6 +123,26 @@ drop(struct sw_net_vq *tx, enum sw_net_stat why)
 {
 	sw_net_count(tx, why, 1);
 	return SW_NET_FRAME_DROPPED;
+}
+
+int
+sw_net_frame_check(struct sw_net_vq *tx, const struct vring_chain *out,
+	struct virtio_net_hdr_v1 *hdr, struct vring_cursor *frame, uint32_t *len)
+{
+	struct virtio_net_hdr_v1 from = {0};
+	int rc;
+
+	if (unlikely(out->nr_readable != out->nr_segs))
+		return SW_NET_FRAME_BAD_TX;
+	if (out->readable_bytes < (uint32_t)tx->hdr_bytes + SW_NET_FRAME_MIN)
+		return drop(tx, SW_NET_DROP_HEADER);
+	*len = out->readable_bytes - tx->hdr_bytes;
+	if (*len > SW_NET_FRAME_MAX)
+		return drop(tx, SW_NET_DROP_TOO_BIG);
+	*frame = vring_cursor_readable(out);
+	vring_copy_from(&from, frame, tx->hdr_bytes);
+	rc = check_header(tx, &from, *len, hdr);
+	return rc < 0 ? drop(tx, -rc) : 1;
 }
 
 /* How many buffers the frame takes; 0: these are not enough. Their done.len is set. */
@@ -138,27 +170,14 @@ cursor_of(const struct vring_chain *in, uint16_t nr)
 }
 
 int
-sw_net_frame(struct sw_net_vq *tx, const struct sw_net_vq *rx, const struct vring_chain *out,
+sw_net_frame_put(struct sw_net_vq *from, const struct sw_net_vq *rx,
+	const struct virtio_net_hdr_v1 *hdr, struct vring_cursor src, uint32_t len,
 	struct vring_chain *in, uint16_t nr)
 {
-	struct vring_cursor src = vring_cursor_readable(out), dst, frame;
-	struct virtio_net_hdr_v1 from = {0}, to;
+	bool complete = (hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) != 0 && !rx->guest_csum;
+	struct virtio_net_hdr_v1 to = {0};
+	struct vring_cursor dst, frame;
 	uint16_t nr_used;
-	bool complete;
-	uint32_t len;
-	int rc;
-
-	if (unlikely(out->nr_readable != out->nr_segs))
-		return SW_NET_FRAME_BAD_TX;
-	if (out->readable_bytes < (uint32_t)tx->hdr_bytes + SW_NET_FRAME_MIN)
-		return drop(tx, SW_NET_DROP_HEADER);
-	len = out->readable_bytes - tx->hdr_bytes;
-	if (len > SW_NET_FRAME_MAX)
-		return drop(tx, SW_NET_DROP_TOO_BIG);
-	vring_copy_from(&from, &src, tx->hdr_bytes);
-	rc = check_header(tx, &from, len, &to);
-	if (rc < 0)
-		return drop(tx, -rc);
 
 	if (nr == 0)
 		return SW_NET_FRAME_WAIT;
@@ -170,20 +189,37 @@ sw_net_frame(struct sw_net_vq *tx, const struct sw_net_vq *rx, const struct vrin
 	}
 	nr_used = take_buffers(rx, in, nr, rx->hdr_bytes + len);
 	if (nr_used == 0)
-		return rx->mergeable ? SW_NET_FRAME_WAIT : drop(tx, SW_NET_DROP_TOO_BIG);
+		return rx->mergeable ? SW_NET_FRAME_WAIT : drop(from, SW_NET_DROP_TOO_BIG);
 
-	complete = to.flags != 0 && !rx->guest_csum;
-	if (complete)
-		memset(&to, 0, sizeof(to));
+	if (rx->guest_csum)
+		to = *hdr;
 	to.num_buffers = rte_cpu_to_le_16(nr_used);
 	dst = cursor_of(in, nr_used);
 	vring_copy_to(&dst, &to, rx->hdr_bytes);
 	frame = dst;
 	vring_copy_cursor(&dst, &src, len);
 	if (complete) {
-		complete_checksum(frame, len, rte_le_to_cpu_16(from.csum_start),
-			rte_le_to_cpu_16(from.csum_offset));
-		sw_net_count(tx, SW_NET_CSUM_DONE, 1);
+		sw_net_complete_checksum(frame, len, rte_le_to_cpu_16(hdr->csum_start),
+			rte_le_to_cpu_16(hdr->csum_offset));
+		sw_net_count(from, SW_NET_CSUM_DONE, 1);
 	}
 	return nr_used;
+}
+
+int
+sw_net_frame(struct sw_net_vq *tx, const struct sw_net_vq *rx, const struct vring_chain *out,
+	struct vring_chain *in, uint16_t nr)
+{
+	struct virtio_net_hdr_v1 hdr;
+	struct vring_cursor frame;
+	uint32_t len;
+	uint8_t gso;
+	int rc = sw_net_frame_check(tx, out, &hdr, &frame, &len);
+
+	if (rc <= 0)
+		return rc;
+	gso = sw_net_gso_bits(hdr.gso_type);
+	if ((rx->gso & gso) != gso)
+		return SW_NET_FRAME_CUT;
+	return sw_net_frame_put(tx, rx, &hdr, frame, len, in, nr);
 }

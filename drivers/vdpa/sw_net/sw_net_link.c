@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sw_net.h"
+#include "sw_net_gso.h"
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sw_net_link *links;
@@ -227,6 +227,17 @@ flow_connect(void *arg)
 	flow->blocked = false;
 }
 
+/* With no worker. */
+static void
+flow_free(struct sw_net_flow *flow)
+{
+	sw_net_held_drop(flow->held);
+	free(flow->held);
+	sw_net_cutter_free(flow->cutter);
+	flow->held = NULL;
+	flow->cutter = NULL;
+}
+
 /* The last signals belong to the worker; they also are the last look at the rings. */
 static void
 flow_end(struct vdpa_path *path)
@@ -243,9 +254,9 @@ sw_net_flows_connect(struct sw_net_dev *src)
 	struct vdpa_path *paths[SW_NET_PAIRS_MAX] = {NULL};
 	struct sw_net_vq *before[SW_NET_PAIRS_MAX];
 	uint16_t nr = 0;
-	int rc;
+	int rc = 0;
 
-	for (uint16_t i = 0; i < src->args.nr_pairs; i++) {
+	for (uint16_t i = 0; i < src->args.nr_pairs && rc == 0; i++) {
 		struct sw_net_flow *flow = &src->flows[i];
 
 		if (!flow->running)
@@ -254,8 +265,10 @@ sw_net_flows_connect(struct sw_net_dev *src)
 		before[nr] = flow->rx;
 		if (flow->new_rx != flow->rx || flow->new_no_rx != flow->no_rx)
 			paths[nr++] = &flow->path;
+		rc = sw_net_cutter_prepare(flow);
 	}
-	rc = vdpa_paths_run(paths, nr, flow_connect);
+	if (rc == 0)
+		rc = vdpa_paths_run(paths, nr, flow_connect);
 	for (uint16_t i = 0; i < nr && rc == 0; i++) {
 		struct sw_net_flow *flow = (struct sw_net_flow *)paths[i];
 
@@ -267,9 +280,11 @@ sw_net_flows_connect(struct sw_net_dev *src)
 	return rc;
 }
 
-static void
+static int
 flow_init(struct sw_net_flow *flow, struct sw_net_vq *tx)
 {
+	int rc;
+
 	memset(flow, 0, sizeof(*flow));
 	flow->path.poll = sw_net_poll;
 	flow->path.arm = sw_net_arm;
@@ -279,24 +294,29 @@ flow_init(struct sw_net_flow *flow, struct sw_net_vq *tx)
 	flow->tx = tx;
 	vdpa_delay_init(&flow->delay, tx->dev->args.common.delay_us);
 	flow->new_rx = flow_wanted_rx(flow, &flow->new_no_rx);
+	rc = sw_net_cutter_prepare(flow);
 	flow_connect(flow);
+	return rc;
 }
 
 int
 sw_net_flows_start(struct sw_net_vq *const *tx, uint16_t nr)
 {
 	struct vdpa_path *paths[SW_NET_PAIRS_MAX] = {NULL};
-	int rc;
+	uint16_t nr_made = 0;
+	int rc = 0;
 
-	for (uint16_t i = 0; i < nr; i++) {
-		flow_init(flow_of(tx[i]), tx[i]);
-		paths[i] = &flow_of(tx[i])->path;
+	for (; nr_made < nr && rc == 0; nr_made++) {
+		paths[nr_made] = &flow_of(tx[nr_made])->path;
+		rc = flow_init(flow_of(tx[nr_made]), tx[nr_made]);
 	}
-	rc = vdpa_paths_add(paths, nr, -1);
-	for (uint16_t i = 0; i < nr; i++) {
+	if (rc == 0)
+		rc = vdpa_paths_add(paths, nr, -1);
+	for (uint16_t i = 0; i < nr_made; i++) {
 		struct sw_net_flow *flow = flow_of(tx[i]);
 
 		if (rc != 0) {
+			flow_free(flow);
 			flow->tx = flow->rx = NULL;
 			continue;
 		}
@@ -326,6 +346,7 @@ sw_net_flows_stop(struct sw_net_vq *const *tx, uint16_t nr)
 
 		if (!flow->running)
 			continue;
+		flow_free(flow);
 		flow->running = false;
 		tx[i]->flow = NULL;
 		if (flow->rx != NULL)

@@ -139,7 +139,8 @@ static struct vdpa_mgmtdev sw_net_mgmtdev = {
 
 RTE_INIT(sw_net_mgmtdev_init)
 {
-	sw_net_mgmtdev.features = sw_net_features(2) | sw_net_features(SW_NET_PAIRS_MAX);
+	sw_net_mgmtdev.features = sw_net_features(2, true) |
+		sw_net_features(SW_NET_PAIRS_MAX, true);
 	vdpa_mgmtdev_register(&sw_net_mgmtdev);
 }
 
@@ -166,6 +167,7 @@ VDPA_REGISTER_VDEV(vdpa_sw_net, sw_net_vdev);
 VDPA_PMD_PARAMS(vdpa_sw_net,
 	"backend=<loopback|null|peer> "
 	"peer=<name> "
+	"tso=<on|off> "
 	"mac=<xx:xx:xx:xx:xx:xx> "
 	"mtu=<68-65535> "
 	"max_vqp=<1-128> " VDPA_EMULATED_PMD_PARAMS);

@@ -6,20 +6,13 @@
 
 #include <rte_branch_prediction.h>
 
-#include "sw_net.h"
-#include "vring_copy.h"
+#include "sw_net_gso.h"
 
-#define BURST                  32
-#define RX_PEEK                64 /* receive buffers looked at in a burst, and most of a frame */
-#define NR_SEGS                (VRING_SEGS_DEFAULT + RX_PEEK)
+#define BURST                  SW_NET_BURST
+#define RX_PEEK                SW_NET_RX_PEEK
+#define NR_SEGS                SW_NET_NR_SEGS
 #define CHUNK                  8 /* frames published at once while the backlog is small */
 #define MAX_UNSIGNALLED_BURSTS 4
-
-/* A burst of chains of one queue. On the stack: it is hot, and no two polls need it at once. */
-struct burst {
-	struct vring_chain chains[RX_PEEK];
-	struct vring_seg segs[NR_SEGS];
-};
 
 void
 sw_net_vq_fail(struct sw_net_vq *vq, const char *why)
@@ -138,7 +131,7 @@ static unsigned int
 discard(struct sw_net_flow *flow, enum sw_net_stat why)
 {
 	struct sw_net_vq *tx = flow->tx;
-	struct burst out;
+	struct sw_net_burst out;
 	uint64_t bytes = 0;
 	uint16_t nr;
 
@@ -243,7 +236,7 @@ count_moved(struct sw_net_vq *tx, struct sw_net_vq *rx, const struct moved *move
 
 /* All that the driver can give, or as many as a frame may take: waiting for more is no use. */
 static bool
-is_full(const struct sw_net_vq *rx, const struct burst *in, uint16_t nr)
+is_full(const struct sw_net_vq *rx, const struct sw_net_burst *in, uint16_t nr)
 {
 	uint32_t slots = 0, segs = 0;
 
@@ -256,8 +249,8 @@ is_full(const struct sw_net_vq *rx, const struct burst *in, uint16_t nr)
 
 /* Nothing could be moved. @return frames given back nevertheless */
 static uint16_t
-forward_stuck(
-	struct sw_net_flow *flow, const struct burst *out, const struct burst *in, uint16_t nr_in)
+forward_stuck(struct sw_net_flow *flow, const struct sw_net_burst *out,
+	const struct sw_net_burst *in, uint16_t nr_in)
 {
 	struct sw_net_vq *tx = flow->tx, *rx = flow->rx;
 
@@ -279,10 +272,12 @@ forward(struct sw_net_flow *flow)
 {
 	struct sw_net_vq *tx = flow->tx, *rx = flow->rx;
 	struct moved moved = {0};
-	struct burst out, in;
+	struct sw_net_burst out, in;
 	uint16_t nr_out, nr_in, chunk;
 	int stop = 0;
 
+	if (unlikely(sw_net_is_holding(flow->held)))
+		return sw_net_held_deliver(flow, tx);
 	nr_out = vring_dev_peek(&tx->ring, out.chains, BURST, out.segs, NR_SEGS);
 	if (unlikely(vring_dev_error(&tx->ring) != VRING_ERR_NONE)) {
 		sw_net_vq_fail(tx, NULL);
@@ -318,6 +313,8 @@ forward(struct sw_net_flow *flow)
 		sw_net_vq_fail(tx, "device-writable segment in a transmit buffer");
 	else if (unlikely(stop == SW_NET_FRAME_BAD_RX))
 		sw_net_vq_fail(rx, "device-readable segment in a receive buffer");
+	else if (unlikely(stop == SW_NET_FRAME_CUT))
+		sw_net_cut_take(flow, &out.chains[moved.nr_tx++]);
 	return finish_burst(flow, moved.nr_tx);
 }
 
@@ -356,4 +353,48 @@ sw_net_arm(struct vdpa_path *path)
 	}
 	report_asked(flow);
 	return more;
+}
+
+/* ---- for the paths of other files ---- */
+
+bool
+sw_net_vq_usable(const struct sw_net_vq *vq)
+{
+	return usable(vq);
+}
+
+void
+sw_net_disarm(struct sw_net_flow *flow)
+{
+	disarm(flow);
+}
+
+bool
+sw_net_rx_is_full(const struct sw_net_vq *rx, const struct sw_net_burst *in, uint16_t nr)
+{
+	return is_full(rx, in, nr);
+}
+
+void
+sw_net_complete_tx(struct sw_net_vq *tx, const struct vring_chain *out, uint16_t nr)
+{
+	complete_tx(tx, out, nr);
+}
+
+void
+sw_net_complete_rx(struct sw_net_vq *rx, const struct vring_chain *in, uint16_t nr)
+{
+	complete_rx(rx, in, nr);
+}
+
+unsigned int
+sw_net_finish_burst(struct sw_net_flow *flow, unsigned int nr)
+{
+	return finish_burst(flow, nr);
+}
+
+unsigned int
+sw_net_discard(struct sw_net_flow *flow, enum sw_net_stat why)
+{
+	return discard(flow, why);
 }

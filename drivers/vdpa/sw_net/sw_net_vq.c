@@ -5,6 +5,21 @@
 
 #include "sw_net.h"
 
+/* Segmentation of the frames that the driver sends, or receives. */
+static uint8_t
+agreed_gso(uint64_t features, bool sends)
+{
+	uint8_t gso = 0;
+
+	if ((features & SW_NET_BIT(sends ? VIRTIO_NET_F_HOST_TSO4 : VIRTIO_NET_F_GUEST_TSO4)) != 0)
+		gso |= SW_NET_GSO_TCP4;
+	if ((features & SW_NET_BIT(sends ? VIRTIO_NET_F_HOST_TSO6 : VIRTIO_NET_F_GUEST_TSO6)) != 0)
+		gso |= SW_NET_GSO_TCP6;
+	if ((features & SW_NET_BIT(sends ? VIRTIO_NET_F_HOST_ECN : VIRTIO_NET_F_GUEST_ECN)) != 0)
+		gso |= SW_NET_GSO_ECN;
+	return gso;
+}
+
 int
 sw_net_vq_init(struct sw_net_dev *dev, const struct vdpa_vq_config *config)
 {
@@ -33,6 +48,7 @@ sw_net_vq_init(struct sw_net_dev *dev, const struct vdpa_vq_config *config)
 	vq->mergeable = (features & SW_NET_BIT(VIRTIO_NET_F_MRG_RXBUF)) != 0;
 	vq->csum = (features & SW_NET_BIT(VIRTIO_NET_F_CSUM)) != 0;
 	vq->guest_csum = (features & SW_NET_BIT(VIRTIO_NET_F_GUEST_CSUM)) != 0;
+	vq->gso = agreed_gso(features, config->index % 2 == 1);
 	vq->in_order = (features & SW_NET_BIT(VIRTIO_F_IN_ORDER)) != 0;
 	vq->hdr_bytes = sizeof(struct virtio_net_hdr);
 	if (vq->mergeable || (features & SW_NET_BIT(VIRTIO_F_VERSION_1)) != 0)
