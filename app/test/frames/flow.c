@@ -119,6 +119,8 @@ receive_burst(struct frames_flow *flow, const struct frames_port *port,
 	uint16_t nr, i;
 
 	nr = rte_eth_rx_burst(port->id, flow->queue, frames, options->burst);
+	if (options->latency && nr > 0)
+		frames_latency_back(&flow->latency);
 	for (i = 0; i < nr; i++) {
 		if (i + 1 < nr)
 			rte_prefetch0(rte_pktmbuf_mtod(frames[i + 1], void *));
@@ -136,6 +138,8 @@ build_burst(struct frames_flow *flow, const struct frames_port *port,
 {
 	struct rte_mbuf *frame;
 
+	if (options->latency && !frames_latency_due(flow, options))
+		return;
 	while (flow->nr_pending < options->burst && flow->next - flow->expected < port->inflight &&
 		(options->nr_frames == 0 || flow->next < options->nr_frames)) {
 		frame = frames_build(options, port->tx_pool, flow->queue, flow->next);
@@ -153,6 +157,7 @@ send_pending(struct frames_flow *flow, const struct frames_port *port)
 
 	if (flow->nr_pending == 0)
 		return 0;
+	frames_latency_sent(&flow->latency);
 	nr = rte_eth_tx_burst(port->id, flow->queue, flow->pending, flow->nr_pending);
 	flow->nr_pending -= nr;
 	flow->count.sent += nr;

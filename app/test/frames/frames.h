@@ -54,8 +54,18 @@ struct frames_options {
 	uint32_t inflight;		/**< frames a queue; 0: chosen by the port */
 	uint32_t timeout_s;
 	const char *port_name;		/**< NULL: the only port there is */
+	bool latency;			/**< time each frame there and back, one at a time */
+	uint32_t gap_us;		/**< between a frame's return and the next one */
 	bool progress;
 	bool json;
+};
+
+/* Times of frames there and back, by tenths of a microsecond; longer ones stand in the last. */
+#define FRAMES_LATENCY_BUCKETS 100000
+struct frames_latency {
+	uint64_t sent_cycles;		/**< 0: none is under way */
+	uint64_t nr;
+	uint32_t tenths[FRAMES_LATENCY_BUCKETS];
 };
 
 /** Where the frames go. Filled by frames_port_open(). */
@@ -92,6 +102,7 @@ struct frames_flow {
 	struct rte_mbuf *pending[FRAMES_BURST_MAX];
 	uint64_t missing[FRAMES_WINDOW / 64];	/**< skipped numbers, each may still come late */
 	uint32_t nr_missing;
+	struct frames_latency latency;
 	char why[256];			/**< the first mismatch in words; empty: none */
 } __attribute__((aligned(RTE_CACHE_LINE_SIZE)));
 
@@ -166,6 +177,15 @@ unsigned int frames_flow_step(struct frames_flow *flow, const struct frames_port
 bool frames_flow_ended(struct frames_flow *flow, const struct frames_options *options,
 		       bool sending, double timeout_s);
 bool frames_flow_failed(const struct frames_flow *flow);
+
+/* latency.c */
+
+/** May the next frame be built now? */
+bool frames_latency_due(const struct frames_flow *flow, const struct frames_options *options);
+/** Microseconds that `percent` of the frames took at most; 0: none was timed. */
+double frames_latency_us(const struct frames_latency *latency, double percent);
+void frames_latency_sent(struct frames_latency *latency);
+void frames_latency_back(struct frames_latency *latency);
 
 /* report.c */
 

@@ -102,7 +102,7 @@ work(void *arg)
 	unsigned int nr_moved, nr_idle = 0;
 
 	while (pass(run, first, &nr_moved) > 0) {
-		if (nr_moved == 0)
+		if (nr_moved == 0 && !run->options->latency)
 			idle(&nr_idle);
 		else
 			nr_idle = 0;

@@ -17,6 +17,7 @@ enum {
 	OPT_SEGMENTS,
 	OPT_INFLIGHT,
 	OPT_BURST,
+	OPT_LATENCY,
 	OPT_SEED,
 	OPT_TIMEOUT,
 	OPT_RING,
@@ -34,6 +35,7 @@ static const struct option long_options[] = {
 	{"segments", required_argument, NULL, OPT_SEGMENTS},
 	{"inflight", required_argument, NULL, OPT_INFLIGHT},
 	{"burst", required_argument, NULL, OPT_BURST},
+	{"latency", required_argument, NULL, OPT_LATENCY},
 	{"seed", required_argument, NULL, OPT_SEED},
 	{"timeout-s", required_argument, NULL, OPT_TIMEOUT},
 	{"ring-size", required_argument, NULL, OPT_RING},
@@ -59,6 +61,7 @@ static const char usage_text[] =
 "  --segments N      cut frames into 1 to N mbufs, N up to 16 (default 1)\n"
 "  --inflight N      frames under way on a queue (default: what the receive ring holds for sure)\n"
 "  --burst N         frames handed to the driver at once, 1 to 128 (default 32)\n"
+"  --latency GAP_US  time each frame there and back, one at a time with a pause between\n"
 "  --seed N          what content, sizes and cuts are derived from (default: the time)\n"
 "  --timeout-s N     give up when nothing has arrived for so long (default 10)\n"
 "  --ring-size N     descriptors a ring, as in the device's queue_size (default 256)\n"
@@ -196,6 +199,11 @@ parse_one(int opt, const char *name, const char *text, struct frames_options *op
 		ret = parse_number(name, text, 1, FRAMES_BURST_MAX, &value);
 		options->burst = value;
 		return ret;
+	case OPT_LATENCY:
+		ret = parse_number(name, text, 0, 1000000, &value);
+		options->gap_us = value;
+		options->latency = true;
+		return ret;
 	case OPT_TIMEOUT:
 		ret = parse_number(name, text, 1, 86400, &value);
 		options->timeout_s = value;
@@ -241,6 +249,8 @@ frames_options_parse(int argc, char **argv, struct frames_options *options)
 		fprintf(stderr, "%s: no such argument; --help lists the options\n", argv[optind]);
 		return -EINVAL;
 	}
+	if (options->latency)
+		options->inflight = options->burst = 1;
 	return 0;
 }
 

@@ -65,13 +65,14 @@ flow_json(const struct frames_flow *flow)
 {
 	const struct frames_count *c = &flow->count;
 
-	return json_pack("{si sI sI sI sI sI sI sI sI sf sf ss}", "queue", (int)flow->queue, "sent",
-		(json_int_t)c->sent, "received", (json_int_t)c->received, "received_bytes",
+	return json_pack("{si sI sI sI sI sI sI sI sI sf sf sf sf ss}", "queue", (int)flow->queue,
+		"sent", (json_int_t)c->sent, "received", (json_int_t)c->received, "received_bytes",
 		(json_int_t)c->received_bytes, "lost", (json_int_t)c->lost, "changed",
 		(json_int_t)c->changed, "reordered", (json_int_t)c->reordered, "repeated",
 		(json_int_t)c->repeated, "misrouted", (json_int_t)c->misrouted, "seconds",
-		seconds(flow), "frames_per_second", per_second(c->received, flow), "why",
-		flow->why);
+		seconds(flow), "frames_per_second", per_second(c->received, flow), "median_us",
+		frames_latency_us(&flow->latency, 50), "p99_us",
+		frames_latency_us(&flow->latency, 99), "why", flow->why);
 }
 
 static void
@@ -110,6 +111,10 @@ print_table(const struct frames_flow *flows, const struct frames_options *option
 			per_second(c->received_bytes * 8.0, &flows[i]) / 1e9, c->lost, c->changed,
 			c->reordered, c->repeated, c->misrouted);
 	}
+	for (i = 0; i < options->nr_queues && options->latency; i++)
+		printf("queue %u: there and back %.1f us (median), %.1f us (99 %%)\n", i,
+			frames_latency_us(&flows[i].latency, 50),
+			frames_latency_us(&flows[i].latency, 99));
 }
 
 int

@@ -5,7 +5,7 @@
 import re
 import shutil
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Sequence
 
 from backend import cpus
 from proc import ProgramSet, Tools, wait_until
@@ -18,7 +18,8 @@ class Testpmd:
     __test__ = False
 
     def __init__(self, programs: ProgramSet, tools: Tools, folder: Path, path: str, *,
-                 queues: int = 1, devargs: str = '', mode: str = 'io', name: str = 'front'):
+                 queues: int = 1, devargs: str = '', mode: str = 'io', name: str = 'front',
+                 eal: Sequence[str] = (), options: Sequence[str] = ()):
         control = cpus()[0]     # the other one is the back end's
         vdev = f'net_virtio_user0,path={path},queues={queues},queue_size=256'
         vdev += ',' + devargs if devargs else ''
@@ -28,9 +29,9 @@ class Testpmd:
         # A pipe would make printf buffer whole blocks: stdbuf asks for lines.
         argv = [shutil.which('stdbuf') or 'stdbuf', '-oL', str(tools.testpmd), '--no-huge', '-m',
                 '256', '--no-pci', '--file-prefix', f'{folder.name}{name}', '--lcores',
-                f'0@{control},1@{control}', '--vdev', vdev, '--', '-i', '--no-mlockall',
+                f'0@{control},1@{control}', *eal, '--vdev', vdev, '--', '-i', '--no-mlockall',
                 '--total-num-mbufs=8192', f'--forward-mode={mode}', '--port-topology=loop',
-                f'--rxq={queues}', f'--txq={queues}']
+                f'--rxq={queues}', f'--txq={queues}', *options]
         self.program = programs.start(argv, name=f'testpmd-{name}',
                                       env={'RUNTIME_DIRECTORY': str(runtime)})
         self.program.wait_output(re.escape(PROMPT), 15.0)
