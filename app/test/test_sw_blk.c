@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+
+/* sw_blk's requests, through the class and its workers, seen from a driver. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "blk_guest.h"
+#include "sw_blk.h"
+
+#define BASE                                                                          \
+	(F(F_VERSION_1) | F(BLK_F_FLUSH) | F(BLK_F_DISCARD) | F(BLK_F_WRITE_ZEROES) | \
+		F(BLK_F_CONFIG_WCE) | F(BLK_F_BLK_SIZE) | F(BLK_F_SEG_MAX))
+#define ALL      (BASE | F(RING_F_INDIRECT_DESC) | F(RING_F_EVENT_IDX))
+#define DISK_MIB 8
+#define SECTORS  (DISK_MIB * 2048)
+
+static char disk_path[] = "/tmp/test_sw_blk.XXXXXX";
+
+/* Backends that keep data, each with the ring formats. */
+struct variant {
+	const char *args;
+	uint64_t features;
+};
+
+static const struct variant variants[] = {
+	{"backend=malloc,size=8M", BASE},
+	{"backend=malloc,size=8M", ALL},
+	{"backend=malloc,size=8M", ALL | F(F_RING_PACKED)},
+	{"backend=malloc,size=8M", ALL | F(F_IN_ORDER)},
+	{"backend=malloc,size=8M,log=off,relay=always", ALL},
+	{"backend=file,size=8M", BASE},
+	{"backend=file,size=8M", ALL | F(F_RING_PACKED)},
+	{"backend=file,size=8M,direct=on,blk_size=4096", ALL},
+	{"backend=file,size=8M,relay=always", ALL},
+	{"backend=file,size=8M,write_cache=off", ALL},
+};
+
+static void
+device_add(const char *name, const char *args)
+{
+	char text[512];
+	bool file = strstr(args, "backend=file") != NULL;
+
+	snprintf(text, sizeof(text), "%s%s%s", args, file ? ",path=" : "", file ? disk_path : "");
+	assert_int_equal(truncate(disk_path, 0), 0);
+	blk_device_add(name, text);
+}
+
+static void
+open_variant(struct blk_guest *g, const struct variant *variant)
+{
+	const struct blk_guest_config config = {.device = "b0", .features = variant->features};
+
+	device_add("b0", variant->args);
+	blk_guest_open(g, &config);
+}
+
+static void
+close_variant(struct blk_guest *g)
+{
+	blk_guest_close(g);
+	blk_device_del("b0");
+}
+
+static void
+pattern(uint8_t *data, uint32_t len, uint32_t seed)
+{
+	for (uint32_t i = 0; i < len; i++) {
+		seed = seed * 1664525 + 1013904223;
+		data[i] = seed >> 24;
+	}
+}
+
+static uint8_t out[BLK_DATA_MAX], back[BLK_DATA_MAX];
+
+static void
+what_was_written_is_read_in_every_shape(void **state)
+{
+	static const uint32_t lengths[] = {4096, 8192, 65536, 1 << 20};
+	struct blk_guest g;
+
+	(void)state;
+	for (unsigned int v = 0; v < sizeof(variants) / sizeof(variants[0]); v++) {
+		open_variant(&g, &variants[v]);
+		for (unsigned int i = 0; i < BLK_SHAPES * 4; i++) {
+			uint32_t len = lengths[i / BLK_SHAPES];
+			uint64_t sector = i * 8;
+
+			pattern(out, len, i);
+			memset(back, 0, len);
+			assert_int_equal(blk_guest_do(&g, 0, i % BLK_SHAPES, VIRTIO_BLK_T_OUT,
+						 sector, out, len),
+				VIRTIO_BLK_S_OK);
+			assert_int_equal(blk_guest_do(&g, 0, (i + 1) % BLK_SHAPES, VIRTIO_BLK_T_IN,
+						 sector, back, len),
+				VIRTIO_BLK_S_OK);
+			assert_memory_equal(back, out, len);
+		}
+		assert_int_equal(blk_guest_do(&g, 0, BLK_PLAIN, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), 0);
+		assert_int_equal(blk_stat(g.dev, 0, "writes"), BLK_SHAPES * 4);
+		assert_int_equal(blk_stat(g.dev, 0, "flushes"), 1);
+		close_variant(&g);
+	}
+}
+
+static void
+discard_and_write_zeroes_leave_zeros_and_their_neighbours(void **state)
+{
+	struct virtio_blk_discard_write_zeroes ranges[2] = {
+		{.sector = 16, .num_sectors = 16}, {.sector = 64, .num_sectors = 1}};
+	struct blk_guest g;
+
+	(void)state;
+	for (unsigned int v = 0; v < sizeof(variants) / sizeof(variants[0]); v++) {
+		open_variant(&g, &variants[v]);
+		for (uint32_t flags = 0; flags < 3; flags++) {
+			uint32_t type = flags < 2 ? VIRTIO_BLK_T_WRITE_ZEROES
+						  : VIRTIO_BLK_T_DISCARD;
+
+			ranges[0].flags = ranges[1].flags = flags % 2;
+			pattern(out, 65536, flags);
+			assert_int_equal(
+				blk_guest_do(&g, 0, BLK_PLAIN, VIRTIO_BLK_T_OUT, 0, out, 65536), 0);
+			assert_int_equal(
+				blk_guest_do(&g, 0, flags, type, 0, ranges, sizeof(ranges)), 0);
+			memset(out + 16 * 512, 0, 16 * 512);
+			memset(out + 64 * 512, 0, 512);
+			assert_int_equal(
+				blk_guest_do(&g, 0, BLK_PLAIN, VIRTIO_BLK_T_IN, 0, back, 65536), 0);
+			assert_memory_equal(back, out, 65536);
+		}
+		close_variant(&g);
+	}
+}
+
+static void
+get_id_gives_the_serial(void **state)
+{
+	static const struct variant named = {"backend=null,size=1M,serial=disk-7", ALL};
+	char id[64];
+	struct blk_guest g;
+
+	(void)state;
+	open_variant(&g, &named);
+	for (enum blk_shape shape = BLK_PLAIN; shape < BLK_CROSSING; shape++) {
+		memset(id, 'x', sizeof(id));
+		assert_int_equal(blk_guest_do(&g, 0, shape, VIRTIO_BLK_T_GET_ID, 0, id, 20), 0);
+		assert_string_equal(id, "disk-7");
+		assert_int_equal(id[19], 0);
+		assert_int_equal(id[20], 'x');
+	}
+	close_variant(&g);
+}
+
+static void
+unknown_requests_are_unsupported(void **state)
+{
+	static const struct variant plain = {"backend=malloc,size=1M", F(F_VERSION_1)};
+	static const uint32_t types[] = {2, 3, 5, 10, VIRTIO_BLK_T_DISCARD,
+		VIRTIO_BLK_T_WRITE_ZEROES, 14, 15, 0x80000000, UINT32_MAX};
+	struct virtio_blk_discard_write_zeroes range = {.sector = 0, .num_sectors = 8};
+	struct blk_guest g;
+
+	(void)state;
+	open_variant(&g, &plain);
+	for (unsigned int i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		assert_int_equal(blk_guest_do(&g, 0, BLK_PLAIN, types[i], 0, &range, sizeof(range)),
+			VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(blk_stat(g.dev, 0, "unsupported"), 10);
+	close_variant(&g);
+}
+
+static void
+a_read_only_disk_refuses_to_be_changed(void **state)
+{
+	struct virtio_blk_discard_write_zeroes range = {.sector = 0, .num_sectors = 8};
+	static const struct variant read_only = {
+		"backend=malloc,size=1M,readonly=on", F(F_VERSION_1) | F(BLK_F_RO)};
+	struct blk_guest g;
+
+	(void)state;
+	open_variant(&g, &read_only);
+	pattern(out, 512, 1);
+	assert_int_equal(
+		blk_guest_do(&g, 0, BLK_PLAIN, VIRTIO_BLK_T_OUT, 0, out, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(blk_guest_do(&g, 0, BLK_PLAIN, VIRTIO_BLK_T_IN, 0, back, 512), 0);
+	memset(out, 0, 512);
+	assert_memory_equal(back, out, 512);
+	assert_int_equal(
+		blk_guest_do(&g, 0, BLK_PLAIN, VIRTIO_BLK_T_DISCARD, 0, &range, sizeof(range)),
+		VIRTIO_BLK_S_UNSUPP);
+	close_variant(&g);
+}
+
+static void
+the_end_of_the_disk_is_the_end(void **state)
+{
+	static const uint64_t bad[] = {SECTORS - 7, SECTORS, SECTORS + 1, UINT64_C(1) << 55,
+		UINT64_MAX / 512, UINT64_MAX - 7, UINT64_MAX};
+	struct blk_guest g;
+
+	(void)state;
+	for (unsigned int v = 0; v < sizeof(variants) / sizeof(variants[0]); v++) {
+		open_variant(&g, &variants[v]);
+		for (unsigned int i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+			assert_int_equal(
+				blk_guest_do(&g, 0, BLK_PLAIN, VIRTIO_BLK_T_OUT, bad[i], out, 4096),
+				VIRTIO_BLK_S_IOERR);
+			assert_int_equal(
+				blk_guest_do(&g, 0, BLK_PLAIN, VIRTIO_BLK_T_IN, bad[i], back, 4096),
+				VIRTIO_BLK_S_IOERR);
+		}
+		assert_int_equal(
+			blk_guest_do(&g, 0, BLK_PLAIN, VIRTIO_BLK_T_OUT, SECTORS - 8, out, 4096),
+			0);
+		close_variant(&g);
+	}
+}
+
+static void
+memory_may_move_and_queues_stop_under_a_running_disk(void **state)
+{
+	struct blk_guest g;
+
+	(void)state;
+	for (unsigned int v = 0; v < sizeof(variants) / sizeof(variants[0]); v++) {
+		open_variant(&g, &variants[v]);
+		for (uint32_t i = 0; i < 3; i++) {
+			pattern(out, 8192, i);
+			assert_int_equal(blk_guest_do(&g, 0, BLK_CROSSING, VIRTIO_BLK_T_OUT, i * 16,
+						 out, 8192),
+				0);
+			blk_guest_remap(&g);
+			if (i == 1) {
+				blk_guest_stop(&g);
+				blk_guest_start(&g);
+			}
+			assert_int_equal(blk_guest_do(&g, 0, BLK_CROSSING, VIRTIO_BLK_T_IN, i * 16,
+						 back, 8192),
+				0);
+			assert_memory_equal(back, out, 8192);
+		}
+		close_variant(&g);
+	}
+}
+
+static void
+configuration_space_tells_the_disk(void **state)
+{
+	static const struct variant wide = {
+		"backend=null,size=1G,blk_size=4096,num_queues=3,seg_max=30,size_max=65536", ALL};
+	struct virtio_blk_config c;
+	struct blk_guest g;
+	uint8_t mode = 0;
+
+	(void)state;
+	open_variant(&g, &wide);
+	vdpa_binding_config_read(g.binding, 0, &c, sizeof(c));
+	assert_int_equal(c.capacity, 2097152);
+	assert_int_equal(c.size_max, 65536);
+	assert_int_equal(c.seg_max, 30);
+	assert_int_equal(c.blk_size, 4096);
+	assert_int_equal(c.num_queues, 3);
+	assert_int_equal(c.physical_block_exp, 0);
+	assert_int_equal(c.geometry.cylinders, 2080);
+	assert_int_equal(c.max_discard_seg, SW_BLK_RANGES_MAX);
+	assert_int_equal(c.wce, 1);
+	assert_int_equal(vdpa_binding_config_write(g.binding, 32, &mode, 1), 0);
+	assert_int_equal(vdpa_session_sync(g.session, 5000), 0);
+	for (int i = 0; i < 500 && c.wce != 0; i++) {
+		usleep(10000);
+		vdpa_binding_config_read(g.binding, 0, &c, sizeof(c));
+	}
+	assert_int_equal(c.wce, 0);
+	close_variant(&g);
+}
+
+static void
+bad_keys_are_refused_by_name(void **state)
+{
+	static const char *const bad[][2] = {
+		{"", "size"},
+		{"backend=null", "size"},
+		{"backend=file", "path"},
+		{"backend=file,path=/nonexistent/disk", "/nonexistent/disk"},
+		{"backend=file,path=/dev/null", "regular file"},
+		{"backend=malloc,size=1M,path=/tmp/x", "path"},
+		{"backend=malloc,size=1000", "size"},
+		{"backend=malloc,size=1X", "size"},
+		{"backend=malloc,size=0", "size"},
+		{"backend=malloc,size=16E", "size"},
+		{"backend=malloc,size=-1", "size"},
+		{"backend=malloc,size=1M,blk_size=1000", "blk_size"},
+		{"backend=malloc,size=1M,blk_size=4096,physical_block_size=512", "physical"},
+		{"backend=malloc,size=512,blk_size=4096", "blk_size"},
+		{"backend=malloc,size=1M,direct=on", "direct"},
+		{"backend=malloc,size=1M,num_queues=0", "num_queues"},
+		{"backend=malloc,size=1M,num_queues=257", "num_queues"},
+		{"backend=malloc,size=1M,serial=123456789012345678901", "serial"},
+		{"backend=malloc,size=1M,mac=02:00:00:00:00:01", "mac"},
+		{"backend=malloc,size=1M,device_features=8000000000000000", "device_features"},
+	};
+
+	(void)state;
+	for (unsigned int i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_true(blk_device_try_add("b0", bad[i][0]) < 0);
+		if (strstr(vdpa_error_text(), bad[i][1]) == NULL)
+			fail_msg("%s: %s", bad[i][0], vdpa_error_text());
+	}
+}
+
+static int
+disk_create(void **state)
+{
+	(void)state;
+	return mkstemp(disk_path) >= 0 ? 0 : -1;
+}
+
+static int
+disk_remove(void **state)
+{
+	(void)state;
+	return unlink(disk_path);
+}
+
+#define TEST(fn) cmocka_unit_test_teardown(fn, blk_guest_teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(what_was_written_is_read_in_every_shape),
+		TEST(discard_and_write_zeroes_leave_zeros_and_their_neighbours),
+		TEST(get_id_gives_the_serial),
+		TEST(unknown_requests_are_unsupported),
+		TEST(a_read_only_disk_refuses_to_be_changed),
+		TEST(the_end_of_the_disk_is_the_end),
+		TEST(memory_may_move_and_queues_stop_under_a_running_disk),
+		TEST(configuration_space_tells_the_disk),
+		TEST(bad_keys_are_refused_by_name),
+	};
+
+	/* named, so that the linker takes the whole driver */
+	rte_log_set_level(sw_blk_logtype, RTE_LOG_INFO);
+	return cmocka_run_group_tests(tests, disk_create, disk_remove);
+}
