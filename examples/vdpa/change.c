@@ -132,3 +132,19 @@ vdpad_change(const struct cmdline *cl, struct vdpa_device *dev, const char *key,
 	else
 		cmdline_printf(cl, "%s: %s\n", dev->name, args);
 }
+
+void
+vdpad_capture(const struct cmdline *cl, struct vdpa_device *dev, const char *words)
+{
+	size_t bytes = strcspn(words, " \t");
+	char file[512];
+
+	if (bytes >= sizeof(file)) {
+		cmdline_printf(
+			cl, "error: a file's name has at most %zu bytes here\n", sizeof(file) - 1);
+		return;
+	}
+	memcpy(file, words, bytes);
+	file[bytes] = '\0';
+	vdpad_change(cl, dev, "capture", file, words + bytes);
+}

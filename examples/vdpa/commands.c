@@ -132,6 +132,8 @@ static cmdline_parse_token_string_t stats_verb = TOKEN_STRING_INITIALIZER(
 static cmdline_parse_token_string_t relay_verb = TOKEN_STRING_INITIALIZER(
 	struct words, verb, "relay");
 static cmdline_parse_token_string_t set_verb = TOKEN_STRING_INITIALIZER(struct words, verb, "set");
+static cmdline_parse_token_string_t capture_verb = TOKEN_STRING_INITIALIZER(
+	struct words, verb, "capture");
 static cmdline_parse_token_string_t words_rest = TOKEN_STRING_INITIALIZER(
 	struct words, rest, TOKEN_STRING_MULTI);
 static cmdline_parse_token_string_t quit_verb = TOKEN_STRING_INITIALIZER(
@@ -171,6 +173,8 @@ do_help(void *parsed, struct cmdline *cl, void *arg)
 		"relay <device> <when>     put it on shadow rings: auto, always or off\n"
 		"set <device> <key> <value> [<key> <value>...]\n"
 		"                          change it: %s\n"
+		"capture <device> <file> [snaplen <bytes>]\n"
+		"capture <device> off      its frames into a pcapng file, until off\n"
 		"quit                      stop all devices and leave\n",
 		connects ? "connect a device to a socket that its front end listens on"
 			 : "let front ends connect to a device at a socket",
@@ -294,6 +298,17 @@ do_set_more(void *parsed, struct cmdline *cl, void *arg)
 }
 
 static void
+do_capture(void *parsed, struct cmdline *cl, void *arg)
+{
+	const struct words *words = parsed;
+	struct vdpa_device *dev = find_device(cl, words->first);
+
+	(void)arg;
+	if (dev != NULL)
+		vdpad_capture(cl, dev, words->rest);
+}
+
+static void
 do_quit(void *parsed, struct cmdline *cl, void *arg)
 {
 	(void)parsed;
@@ -330,11 +345,15 @@ static cmdline_parse_inst_t set_more_inst = {.f = do_set_more,
 	.help_str = "set <device> <key> <value> <key> <value>...",
 	.tokens = {TOKEN(set_verb), TOKEN(device_first), TOKEN(key_second), TOKEN(value_third),
 		TOKEN(words_rest), NULL}};
+static cmdline_parse_inst_t capture_inst = {.f = do_capture,
+	.help_str = "capture <device> <file> [snaplen <bytes>], capture <device> off",
+	.tokens = {TOKEN(capture_verb), TOKEN(device_first), TOKEN(words_rest), NULL}};
 static cmdline_parse_inst_t quit_inst = {
 	.f = do_quit, .help_str = "quit: stop and leave", .tokens = {TOKEN(quit_verb), NULL}};
 
 static cmdline_parse_ctx_t commands[] = {&help_inst, &list_inst, &create_inst, &delete_inst,
-	&stats_inst, &stats_device_inst, &relay_inst, &set_inst, &set_more_inst, &quit_inst, NULL};
+	&stats_inst, &stats_device_inst, &relay_inst, &set_inst, &set_more_inst, &capture_inst,
+	&quit_inst, NULL};
 
 cmdline_parse_ctx_t *
 vdpad_commands(bool client)

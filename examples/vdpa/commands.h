@@ -17,6 +17,8 @@ cmdline_parse_ctx_t *vdpad_commands(bool client);
 /** Answer `set`: one key and value, and perhaps more of them in rest. */
 void vdpad_change(const struct cmdline *cl, struct vdpa_device *dev, const char *key,
 	const char *value, const char *rest);
+/** Answer `capture`: words are a file, or "off", and perhaps more keys and values. */
+void vdpad_capture(const struct cmdline *cl, struct vdpa_device *dev, const char *words);
 /** Key or value number i that `set` takes; NULL beyond the last. Valid until the next call. */
 const char *vdpad_set_key_word(size_t i);
 const char *vdpad_set_value_word(size_t i);

@@ -49,5 +49,17 @@
 #define VDPA_VHOST_MESSAGE_FDS_OFFSET			644
 #endif
 
+/*
+ * Makes a block of a pcapng file of an mbuf. 22.11 takes the time, later releases a comment in its
+ * place.
+ */
+#if VDPA_DPDK_IS(22, 11)
+#define vdpa_pcapng_copy(port_id, queue, m, mp, length, direction) \
+	rte_pcapng_copy(port_id, queue, m, mp, length, rte_get_tsc_cycles(), direction)
+#else
+#define vdpa_pcapng_copy(port_id, queue, m, mp, length, direction) \
+	rte_pcapng_copy(port_id, queue, m, mp, length, direction, NULL)
+#endif
+
 #endif /* VDPA_DPDK_RELEASES_ONLY */
 #endif /* VDPA_DPDK_RELEASE_H */

@@ -2,13 +2,21 @@
 # Copyright (c) 2026 The vDPA framework authors
 """What an operator does with a network device that serves a guest."""
 
+import os
 import re
+import resource
+import time
 
 import pytest
 
+import pcapng
 from daemon import Prompt
-from linux import boot, connect_pair, exchange, linux_kernel, ping, serve, without
+from linux import boot, connect_pair, exchange, expect_all, linux_kernel, ping, serve, without
 from proc import wait_until
+from raw_nic import BASIC
+from traffic import Stream
+from vhost_user import Feature, bits
+from vnet import run_flows
 
 __all__ = ['boot', 'linux_kernel', 'serve']     # fixtures
 
@@ -126,3 +134,192 @@ def test_wrong_change(operated, words, says):
     answer = operator.ask('set ' + words, '(?m)^error: .*$')
     assert says in answer
     assert operator.link().startswith('up')
+
+
+class Recorder(Stream):
+    """A stream that keeps what it made."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.frames = []
+
+    def make(self) -> bytes:
+        self.frames.append(super().make())
+        return self.frames[-1]
+
+
+def capture(operator, path, *words: str) -> None:
+    answer = operator.ask(f'capture {DEVICE} {path} {" ".join(words)}',
+                          rf'(?m)^(error: .*|{DEVICE}: .*)$')
+    assert 'error' not in answer, answer
+
+
+def loop(nic, count: int, **options):
+    """Send frames on all pairs of a loopback; the streams that did."""
+    streams = [Recorder(number, **options) for number in range(nic.pairs)]
+    run_flows(nic.flows(streams), count)
+    for stream in streams:
+        assert stream.books().clean(), stream.books()
+    return streams
+
+
+FORMATS = {
+    'split': dict(features=BASIC),
+    'not-mergeable': dict(features=BASIC & ~bits(Feature.MRG_RXBUF)),
+    'packed': dict(features=BASIC | bits(Feature.RING_PACKED, Feature.INDIRECT_DESC),
+                   shape='indirect'),
+    'many-buffers': dict(features=BASIC, rx_buffer=256, shape='chained'),
+}
+
+
+@pytest.mark.parametrize('way', sorted(FORMATS))
+def test_capture_is_what_was_sent(operated, nics, folder, way):
+    served, operator = operated(pairs=2)
+    path = folder / 'all.pcapng'
+    nic = nics(pairs=2, **FORMATS[way]).bring_up(served.paths[0])
+    loop(nic, 50, seed=7)               # before
+    began = time.time()
+    capture(operator, path)
+    streams = loop(nic, 300)
+    capture(operator, 'off')
+    ended = time.time()
+    loop(nic, 50, seed=8)               # after
+    name, captured = pcapng.read(path)
+    assert name == DEVICE
+    for number, stream in enumerate(streams):
+        for direction in ('in', 'out'):
+            frames = [one.data for one in captured
+                      if (one.queue, one.direction) == (number, direction)]
+            assert frames == stream.frames
+    assert all(one.original == len(one.data) for one in captured)
+    assert all(began - 0.1 <= one.time_s <= ended + 0.1 for one in captured)
+    assert len(captured) == 4 * 300
+    assert pcapng.read_by_tcpdump(path) == [one.data for one in captured]
+    stats = operator.ask(f'stats {DEVICE}', r'tx1 .*captured \d+.*\n')
+    assert re.findall(r'captured (\d+) capture_dropped (\d+)', stats) == [('300', '0')] * 4
+
+
+def test_capture_cuts_frames(operated, nics, folder):
+    served, operator = operated()
+    path = folder / 'cut.pcapng'
+    capture(operator, path, 'snaplen', '100')
+    nic = nics().bring_up(served.paths[0])
+    stream, = loop(nic, 100)
+    capture(operator, 'off')
+    _, captured = pcapng.read(path)
+    sent = [one for one in captured if one.direction == 'out']
+    assert [one.data for one in sent] == [frame[:100] for frame in stream.frames]
+    assert [one.original for one in sent] == [len(frame) for frame in stream.frames]
+    assert len(pcapng.read_by_tcpdump(path)) == 200
+
+
+def test_capture_of_both_ends_of_a_pair(operated, nics, folder):
+    """Each device has a file of its own; what one end sends the other receives."""
+    served, operator = operated(sockets=2, joined=True)
+    paths = [folder / 'left.pcapng', folder / 'right.pcapng']
+    ends = [nics().bring_up(path) for path in served.paths]
+    wait_until(lambda: operator.link().startswith('up'), 5.0, 'the link is up')
+    for number, path in enumerate(paths):
+        operator.set('capture', str(path), device=f'vdpa_sw_net{number}')
+    stream = Recorder()
+    ends[0].net[0].send([stream.make() for _ in range(50)])
+    came = []
+
+    def arrived() -> bool:
+        came.extend(ends[1].net[0].receive())
+        return len(came) == 50
+    wait_until(arrived, 5.0, '50 frames arrive', 0.001)
+    assert came == stream.frames
+    for number, (path, direction) in enumerate(zip(paths, ('out', 'in'))):
+        operator.set('capture', 'off', device=f'vdpa_sw_net{number}')
+        name, captured = pcapng.read(path)
+        assert name == f'vdpa_sw_net{number}'
+        assert [(one.direction, one.data) for one in captured] == \
+            [(direction, frame) for frame in stream.frames]
+
+
+def refused(operator, path, *words: str) -> str:
+    return operator.ask(f'capture {DEVICE} {path} {" ".join(words)}', r'(?m)^error: .*$')
+
+
+def test_capture_file_that_may_not_be_written(operated, folder):
+    """Nobody can lead the frames of a guest elsewhere, or hold the daemon up."""
+    _, operator = operated()
+    there = folder / 'there'
+    there.write_text('mine')
+    (folder / 'link').symlink_to(there)
+    assert 'symbolic link' in refused(operator, folder / 'link')
+    os.link(there, folder / 'twin')
+    assert 'another name' in refused(operator, there)
+    (folder / 'twin').unlink()
+    assert there.read_text() == 'mine'
+    os.mkfifo(folder / 'pipe')
+    assert 'error: capture=' in refused(operator, folder / 'pipe')
+    assert 'No such file' in refused(operator, folder / 'none' / 'file')
+    assert 'error: capture=' in refused(operator, folder)
+    assert 'regular file' in refused(operator, '/dev/full')
+    assert 'snaplen=10: expected a number from 64' in refused(operator, there, 'snaplen', '10')
+    assert 'expected capture=FILE' in refused(operator, 'off', 'snaplen', '100')
+    assert 'is not captured' in refused(operator, 'off')
+    assert 'expected one of' in refused(operator, there, 'colour', 'red')
+    assert there.read_text() == 'mine'
+    there.chmod(0o666)
+    capture(operator, there)                    # overwritten, as by tcpdump -w
+    assert there.stat().st_mode & 0o777 == 0o600
+    assert 'already' in refused(operator, folder / 'second')
+    capture(operator, 'off')
+    assert pcapng.read(there) == (DEVICE, [])
+    assert pcapng.read_by_tcpdump(there) == []
+
+
+def test_capture_ends_when_its_file_is_full(operated, nics, folder):
+    """The guest does not notice; what was written can be read."""
+    served, operator = operated()
+    path = folder / 'full.pcapng'
+    limit = 300 << 10               # the daemon's log stays far below it
+    resource.prlimit(served.backend.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    nic = nics().bring_up(served.paths[0])
+    capture(operator, path)
+    stream = Recorder()
+    run_flows(nic.flows([stream]), 1000)
+    served.backend.running_program.wait_output('capture to .* ended: File too large', 10.0)
+    run_flows(nic.flows([stream]), 200)
+    assert stream.books().clean(), stream.books()
+    answer = refused(operator, 'off')
+    assert 'had ended: File too large' in answer
+    _, captured = pcapng.read(path)
+    assert len(captured) > 100
+    assert path.stat().st_size <= limit
+    assert pcapng.read_by_tcpdump(path) == [one.data for one in captured]
+    sent = [one.data for one in captured if one.direction == 'out']
+    assert sent == stream.frames[:len(sent)]
+    resource.prlimit(served.backend.pid, resource.RLIMIT_FSIZE,
+                     (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    capture(operator, path)
+    run_flows(nic.flows([stream]), 50)
+    capture(operator, 'off')
+    assert len(pcapng.read(path)[1]) == 100
+
+
+def test_captures_begin_and_end_in_traffic(operated, boot, folder, is_long):
+    """None of it costs the guest a frame; the file of a device that goes is whole."""
+    served, operator = operated()
+    with boot(*served.paths) as guest:
+        guest.nic_up()
+        traffic = guest.begin('exchange', name='eth0', count=200_000 if is_long else 20_000)
+        rounds = 0
+        while not traffic.done():
+            path = folder / f'{rounds}.pcapng'
+            capture(operator, path)
+            capture(operator, 'off')
+            pcapng.read(path)
+            path.unlink()
+            rounds += 1
+        assert rounds > 3
+        expect_all(traffic.result(60), 200_000 if is_long else 20_000)
+        capture(operator, folder / 'last.pcapng')
+        exchange(guest, 500, run=3)
+    served.backend.stop()
+    _, captured = pcapng.read(folder / 'last.pcapng')
+    stats = [one.direction for one in captured if one.data[12:14] == b'\x08\x00']
+    assert stats.count('in') >= 500 and stats.count('out') >= 500

@@ -18,6 +18,7 @@
  *	sw_net_frame.c	a frame that is not of the common shape
  *	sw_net_gso.c	frames in mbufs: cut by DPDK's library, kept until there is room, received
  *	sw_net_mbuf.c	a frame as mbuf, and what its flags say in a virtio-net header
+ *	sw_net_capture.c	frames into a file for wireshark
  *
  * A flow is the path of one transmit queue to the receive queue that takes its frames: of the same
  * device (loopback), of the other end of the link (peer), or of nobody (null, or the peer is down).
@@ -71,7 +72,9 @@ extern int sw_net_logtype;
 	X(DROP_RX_OFF, "drop_rx_off")       /* receive queue off or broken */        \
 	X(DROP_PEER_DOWN, "drop_peer_down") /* peer missing or stopped */            \
 	X(DROP_LINK_DOWN, "drop_link_down") /* an operator took the link down */     \
-	X(DROP_NULL, "drop_null")           /* backend=null */
+	X(DROP_NULL, "drop_null")           /* backend=null */                       \
+	X(CAPTURED, "captured")             /* copied for a capture */               \
+	X(CAPTURE_DROPPED, "capture_dropped") /* its file was too slow */
 
 enum sw_net_stat {
 #define SW_NET_STAT_ENUM(name, text) SW_NET_##name,
@@ -102,6 +105,7 @@ struct sw_net_cutter;
 struct sw_net_dev;
 struct sw_net_flow;
 struct sw_net_held;
+struct sw_net_capture;
 
 /* A virtqueue. */
 struct sw_net_vq {
@@ -131,6 +135,7 @@ struct sw_net_flow {
 	enum sw_net_stat no_rx;
 	bool running; /* link lock: with a worker */
 	bool armed;
+	bool capturing; /* one of its ends captures */
 	bool blocked; /* frames wait for receive buffers */
 	uint16_t unsignalled_bursts;
 	/* link lock: what flow_connect() is to set */
@@ -156,6 +161,8 @@ struct sw_net_dev {
 	uint16_t mtu;   /* link lock: what a driver reads; args.mtu once none runs the device */
 	atomic_bool fenced;
 	atomic_bool logging; /* report what is written */
+	/* written under the link lock, then sw_net_flows_capture() */
+	_Atomic(struct sw_net_capture *) capture;
 	uint8_t mac[ETH_ALEN]; /* link lock: now; args.mac after a driver's reset */
 	/* op thread */
 	uint64_t features; /* agreed at the last start, as what follows */
@@ -227,6 +234,25 @@ sw_net_dev_set(const struct vdpa_mgmtdev *mgmtdev, struct vdpa_device *vdpa, con
 /* A queue stopped, or args.mtu changed; the link lock is held. */
 void sw_net_mtu_settle(struct sw_net_dev *dev);
 
+/* ---- sw_net_capture.c ---- */
+#define SW_NET_SNAPLEN_MIN     64
+#define SW_NET_SNAPLEN_DEFAULT 9216
+#define SW_NET_SNAPLEN_MAX     65280 /* an mbuf has 64 KiB */
+/* Begin a file, and the thread that writes to it. 0; negative errno with vdpa_error_text(). */
+int sw_net_capture_open(
+	const char *device, const char *path, uint32_t snaplen, struct sw_net_capture **out);
+/* What is captured is written, then all freed. What had ended it, 0: nothing; NULL is taken. */
+int sw_net_capture_close(struct sw_net_capture *capture);
+/* It is there and had no error. */
+bool sw_net_capture_runs(const struct sw_net_capture *capture);
+const char *sw_net_capture_path(const struct sw_net_capture *capture);
+/*
+ * On the worker, while the buffers are still the device's: frames sent by the driver, and (done.len
+ * is set) put into its buffers. Nothing where the queue's device does not capture.
+ */
+void sw_net_capture_sent(struct sw_net_vq *tx, const struct vring_chain *out, uint16_t nr);
+void sw_net_capture_received(struct sw_net_vq *rx, const struct vring_chain *in, uint16_t nr);
+
 /* ---- sw_net_vdpa.c ---- */
 extern const struct vdpa_device_ops sw_net_ops;
 
@@ -266,6 +292,8 @@ int sw_net_flows_stop(struct sw_net_vq *const *tx, uint16_t nr);
 int sw_net_flows_connect(struct sw_net_dev *src);
 /* No burst that touches a queue of dev and began before this call goes on. 0, -ETIMEDOUT. */
 int sw_net_flows_quiet(struct sw_net_dev *dev);
+/* dev->capture has changed. 0, or -ETIMEDOUT: the former one may still be used. */
+int sw_net_flows_capture(struct sw_net_dev *dev);
 /* Run fn(arg) where vq may be touched. 0, -ETIMEDOUT. */
 int sw_net_vq_run(struct sw_net_vq *vq, void (*fn)(void *arg), void *arg);
 

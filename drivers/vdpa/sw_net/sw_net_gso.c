@@ -210,6 +210,8 @@ sw_net_cut_take(struct sw_net_flow *flow, const struct vring_chain *out)
 		held->nr = RTE_MAX(nr, 0);
 		sw_net_count(tx, nr > 0 ? SW_NET_GSO_CUT : SW_NET_DROP_GSO, 1);
 	}
+	if (unlikely(flow->capturing))
+		sw_net_capture_sent(tx, out, 1);
 	sw_net_complete_tx(tx, out, 1);
 	sw_net_count(tx, SW_NET_PACKETS, 1);
 	sw_net_count(tx, SW_NET_BYTES, len);
@@ -266,6 +268,8 @@ sw_net_held_deliver(struct sw_net_flow *flow, struct sw_net_vq *from)
 		bytes += used != 0 ? m->pkt_len : 0;
 		rte_pktmbuf_free(m);
 	}
+	if (unlikely(flow->capturing))
+		sw_net_capture_received(rx, in.chains, nr_rx);
 	sw_net_complete_rx(rx, in.chains, nr_rx);
 	sw_net_count(rx, SW_NET_PACKETS, nr_frames);
 	sw_net_count(rx, SW_NET_BYTES, bytes);

@@ -212,6 +212,21 @@ flow_wanted_rx(struct sw_net_flow *flow, enum sw_net_stat *no_rx)
 	return rx->running ? rx : NULL;
 }
 
+static bool
+captures(const struct sw_net_vq *vq)
+{
+	return vq != NULL && atomic_load(&vq->dev->capture) != NULL;
+}
+
+/* On the worker. */
+static void
+flow_capture(void *arg)
+{
+	struct sw_net_flow *flow = arg;
+
+	flow->capturing = captures(flow->tx) || captures(flow->rx);
+}
+
 /* On the worker, or with none. */
 static void
 flow_connect(void *arg)
@@ -225,6 +240,7 @@ flow_connect(void *arg)
 	/* the queue may have been armed by whoever had it before: poll() disarms */
 	flow->armed = true;
 	flow->blocked = false;
+	flow_capture(flow);
 }
 
 /* With no worker. */
@@ -356,8 +372,9 @@ sw_net_flows_stop(struct sw_net_vq *const *tx, uint16_t nr)
 	return 0;
 }
 
-int
-sw_net_flows_quiet(struct sw_net_dev *dev)
+/* fn NULL: between two bursts once. */
+static int
+flows_run(struct sw_net_dev *dev, void (*fn)(void *arg))
 {
 	struct vdpa_path *paths[2 * SW_NET_PAIRS_MAX] = {NULL};
 	uint16_t nr = 0;
@@ -365,7 +382,19 @@ sw_net_flows_quiet(struct sw_net_dev *dev)
 	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs; i++)
 		if (dev->vqs[i].running && dev->vqs[i].flow != NULL)
 			paths[nr++] = &dev->vqs[i].flow->path;
-	return vdpa_paths_run(paths, nr, NULL);
+	return vdpa_paths_run(paths, nr, fn);
+}
+
+int
+sw_net_flows_quiet(struct sw_net_dev *dev)
+{
+	return flows_run(dev, NULL);
+}
+
+int
+sw_net_flows_capture(struct sw_net_dev *dev)
+{
+	return flows_run(dev, flow_capture);
 }
 
 int

@@ -122,6 +122,7 @@ sw_net_dev_del(const struct vdpa_mgmtdev *mgmtdev, struct vdpa_device *vdpa, boo
 		SW_NET_LOG(ERR, "%s: its datapath worker hangs, its memory is kept", dev->name);
 		return 0;
 	}
+	sw_net_capture_close(atomic_load(&dev->capture));
 	dev_free(dev);
 	return 0;
 }

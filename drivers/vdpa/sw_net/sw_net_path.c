@@ -144,6 +144,8 @@ discard(struct sw_net_flow *flow, enum sw_net_stat why)
 	for (uint16_t i = 0; i < nr; i++)
 		bytes += frame_bytes(tx, &out.chains[i]);
 	if (nr != 0) {
+		if (unlikely(flow->capturing))
+			sw_net_capture_sent(tx, out.chains, nr);
 		complete_tx(tx, out.chains, nr);
 		sw_net_count(tx, SW_NET_PACKETS, nr);
 		sw_net_count(tx, SW_NET_BYTES, bytes);
@@ -301,6 +303,10 @@ forward(struct sw_net_flow *flow)
 
 		stop = forward_chunk(tx, rx, out.chains, RTE_MIN(tx_at + chunk, nr_out), in.chains,
 			nr_in, &moved);
+		if (unlikely(flow->capturing)) {
+			sw_net_capture_sent(tx, out.chains + tx_at, moved.nr_tx - tx_at);
+			sw_net_capture_received(rx, in.chains + rx_at, moved.nr_rx - rx_at);
+		}
 		complete_rx(rx, in.chains + rx_at, moved.nr_rx - rx_at);
 		complete_tx(tx, out.chains + tx_at, moved.nr_tx - tx_at);
 	}
