@@ -6,7 +6,6 @@
 
 #include "guest.h"
 #include "perf.h"
-#include "probe.h"
 
 #define DEVICE     "perf_loopback"
 #define SILENCE_US 2000000
@@ -67,17 +66,16 @@ run_for(struct run *run, uint64_t cycles)
 }
 
 static void
-add_samples(struct perf_row *row, const struct perf_probe *before, const struct perf_probe *after,
-	uint64_t frames, uint64_t cycles)
+add_samples(struct perf_row *row, const struct vdpa_worker_status *before,
+	const struct vdpa_worker_status *after, uint64_t frames, uint64_t cycles)
 {
 	double busy = (double)(after->busy_cycles - before->busy_cycles);
-	double polls = (double)(after->busy_polls - before->busy_polls);
-	double done = (double)(after->entries - before->entries);
+	double rounds = (double)(after->busy_loops - before->busy_loops);
 
-	perf_sample(row, "device_cycles_a_frame", "cycles", done > 0 ? busy / done : 0);
-	perf_sample(
-		row, "frames_per_second", "1/s", (double)frames * perf_tsc_hz() / (double)cycles);
-	perf_sample(row, "real_burst", "frames", polls > 0 ? done / polls : 0);
+	perf_sample(row, "device_cycles_a_frame", "cycles", busy / (double)frames);
+	perf_sample(row, "frames_per_second", "1/s",
+		(double)frames * perf_tsc_hz() / (double)cycles);
+	perf_sample(row, "real_burst", "frames", rounds > 0 ? (double)frames / rounds : 0);
 	perf_sample(row, "device_idle_share", "", 1 - busy / (double)cycles);
 }
 
@@ -89,14 +87,14 @@ measure(struct run *run, const struct perf_common *common, struct perf_row *row)
 	if (!run_for(run, cycles / 10))
 		return PERF_EXIT_WRONG;
 	for (uint64_t i = 0; i < common->repeats; i++) {
-		struct perf_probe before, after;
+		struct vdpa_worker_status before, after;
 		uint64_t received = run->received, from = rte_rdtsc();
 		bool ok;
 
-		perf_probe_read(&before);
+		vdpa_worker_status_get(0, &before);
 		ok = run_for(run, cycles);
-		perf_probe_read(&after);
-		if (!ok)
+		vdpa_worker_status_get(0, &after);
+		if (!ok || run->received == received)
 			return PERF_EXIT_WRONG;
 		add_samples(row, &before, &after, run->received - received, rte_rdtsc() - from);
 	}

@@ -21,7 +21,6 @@
  *	machine.c	what it was measured on; time stamp counter
  *	memory.c	memory and driver-side rings in this process
  *	guest.c		a virtio-net driver in this process, on a device of the class
- *	probe.c		cycles that a device's polls take
  */
 
 #include <stdbool.h>
