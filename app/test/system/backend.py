@@ -144,12 +144,19 @@ class VdpaDaemon(Backend):
     def argv(self) -> List[str]:
         control, data = cpus()
         argv = [str(self.tools.daemon), *self.eal(f'0@{control}')]
+        for vdev in self.vdevs():
+            argv += ['--vdev', vdev]
+        argv += ['--', '--iface', str(self.folder / 'v'), '--workers', str(data)]
+        return argv + (['--client'] if self.client else []) + self.options
+
+    def vdevs(self) -> List[str]:
+        """What EAL is to make."""
+        made = []
         for number, devargs in enumerate(self.devargs):
             extra = ',' + devargs if devargs else ''
             kind = f'peer,peer=vdpa_sw_net{number ^ 1}' if self.joined else 'loopback'
-            argv += ['--vdev', f'vdpa_sw_net{number},backend={kind},max_vqp={self.pairs}{extra}']
-        argv += ['--', '--iface', str(self.folder / 'v'), '--workers', str(data)]
-        return argv + (['--client'] if self.client else []) + self.options
+            made.append(f'vdpa_sw_net{number},backend={kind},max_vqp={self.pairs}{extra}')
+        return made
 
 
 KINDS = {'vdpa': VdpaDaemon, 'testpmd': TestpmdVhost}

@@ -10,6 +10,7 @@ from typing import Callable, Dict, Iterator, Optional, Type
 import pytest
 
 from backend import KINDS, Backend
+from disk import make_disks     # noqa: F401 -- a fixture
 from proc import ProgramSet, Tools
 from raw_nic import RawNic
 

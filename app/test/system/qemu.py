@@ -206,15 +206,16 @@ class Qmp(LineSocket):
 
 
 class Machine:
-    """One QEMU. Its network card is behind the vhost-user socket `path`.
+    """One QEMU. Its card, a disk with disk=True, else for a network, is behind the vhost-user
+    socket `path`.
 
-    server: QEMU listens and the back end connects. net is a list of properties of virtio-net-pci
-    such as 'packed=on'. The card is at PCI slot 4. logged: what the driver writes is in QEMU's log
-    of dirty pages (slower). options: more of QEMU's command line."""
+    server: QEMU listens and the back end connects. card is a list of the card's properties, such as
+    'packed=on'. It is at PCI slot 4. logged: what the driver writes is in QEMU's log of dirty pages
+    (slower). options: more of QEMU's command line."""
 
     def __init__(self, programs: ProgramSet, tools: Tools, folder: Path, path: str, *,
                  queues: int = 1, server: bool = False, reconnect: bool = True,
-                 machine: str = 'pc', net: Sequence[str] = (), name: str = 'vm',
+                 machine: str = 'pc', card: Sequence[str] = (), name: str = 'vm', disk: bool = False,
                  memory: str = 'memory-backend-memfd,share=on', wait: bool = True,
                  logged: bool = False, options: Sequence[str] = ()):
         assert tools.qemu is not None
@@ -229,19 +230,16 @@ class Machine:
             chardev += ',server=on,wait=off'
         elif reconnect:
             chardev += self.reconnect_option()
-        netdev = 'vhost-user,id=n0,chardev=c0' + (f',queues={queues}' if queues > 1 else '')
-        card = ['virtio-net-pci', 'netdev=n0', 'id=net0', 'disable-legacy=on', 'vectors=0',
-                'romfile=', 'addr=4', 'mac=52:54:00:12:34:56', *(['mq=on'] if queues > 1 else []),
-                *net]
+        common = ['disable-legacy=on', 'vectors=0', 'addr=4', *card]
         if machine == 'q35':
-            card.append('bus=pcie.0')
+            common.append('bus=pcie.0')
         argv = [tools.qemu, '-nodefaults', '-no-user-config', '-display', 'none', '-machine',
                 f'{machine},memory-backend=ram', '-accel', 'tcg', '-cpu', 'qemu64',
                 '-m', f'{RAM_BYTES >> 20}M,slots={DIMM_SLOTS},maxmem=1G', '-bios', str(bios),
                 '-object', f'{memory},id=ram,size={RAM_BYTES}',
                 '-qtest', f'unix:{folder}/{name}.qtest,server=on,wait=off', '-qtest-log', 'none',
                 '-qmp', f'unix:{folder}/{name}.qmp,server=on,wait=off',
-                '-chardev', chardev, '-netdev', netdev, '-device', ','.join(card), *options]
+                '-chardev', chardev, *(self._disk(common) if disk else self._nic(common)), *options]
         for leftover in ('qtest', 'qmp'):
             (folder / f'{name}.{leftover}').unlink(missing_ok=True)
         self.program = programs.start(argv, name=f'qemu-{name}')
@@ -250,6 +248,17 @@ class Machine:
         self.dimms: Dict[str, Region] = {}
         if wait:
             self.connect()
+
+    def _disk(self, properties: Sequence[str]) -> List[str]:
+        return ['-device', ','.join(['vhost-user-blk-pci', 'chardev=c0', 'id=blk0',
+                                     f'num-queues={self.queues}', *properties])]
+
+    def _nic(self, properties: Sequence[str]) -> List[str]:
+        many = self.queues > 1
+        netdev = 'vhost-user,id=n0,chardev=c0' + (f',queues={self.queues}' if many else '')
+        nic = ['virtio-net-pci', 'netdev=n0', 'id=net0', 'romfile=', 'mac=52:54:00:12:34:56',
+               *(['mq=on'] if many else []), *properties]
+        return ['-netdev', netdev, '-device', ','.join(nic)]
 
     def reconnect_option(self) -> str:
         """The spelling of 'connect again after a second' changed in QEMU 9.2."""

@@ -22,7 +22,7 @@ def make_nomad(make_backend, programs, tools, folder):
         backend = make_backend(sockets=2, pairs=pairs, devargs=devargs,
                                options=['--interactive']).start()
         nomad = Nomad(programs, tools, folder, backend, seed,
-                      net=['packed=on'] if packed else [])
+                      card=['packed=on'] if packed else [])
         wanted = MULTIQUEUE if pairs > 1 else BASIC
         wanted |= bits(Feature.RING_PACKED) if packed else 0
         wanted |= bits(Feature.EVENT_IDX) if events else 0

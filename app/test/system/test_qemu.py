@@ -69,7 +69,7 @@ def run(driver, list_of_streams, frames, **options):
 def test_negotiation_and_traffic(make_backend, make_machine, is_long, shape, machine):
     properties, wanted, buffers = FORMATS[shape]
     backend = make_backend().start()
-    vm = make_machine(backend, machine=machine, net=properties)
+    vm = make_machine(backend, machine=machine, card=properties)
     driver = NetDriver(vm, wanted=wanted, shape=buffers).start()
     asked = wanted & ~bits(Feature.STATUS, Feature.MAC)
     assert driver.features & asked == asked, f'offered {driver.offered:#x}'
@@ -104,7 +104,7 @@ def test_event_index_saves_kicks(make_backend, make_machine):
 @pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed'])
 def test_fewer_queues_than_offered_and_all(make_backend, make_machine, packed):
     backend = make_backend(pairs=4).start()
-    vm = make_machine(backend, net=['packed=on'] if packed else [])
+    vm = make_machine(backend, card=['packed=on'] if packed else [])
     wanted = MULTIQUEUE | (bits(Feature.RING_PACKED) if packed else 0)
     driver = NetDriver(vm, wanted=wanted)
     flows = streams(4)
@@ -130,7 +130,7 @@ def test_driver_without_multiqueue(make_backend, make_machine):
 @pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed'])
 def test_driver_reset_in_traffic(make_backend, make_machine, is_long, packed):
     backend = make_backend(pairs=2).start()
-    vm = make_machine(backend, net=['packed=on'] if packed else [])
+    vm = make_machine(backend, card=['packed=on'] if packed else [])
     wanted = MULTIQUEUE | (bits(Feature.RING_PACKED) if packed else 0)
     driver = NetDriver(vm, wanted=wanted, pairs=2).start()
     flows = streams(2)

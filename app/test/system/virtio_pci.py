@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright (c) 2026 The vDPA framework authors
-"""A small virtio-net driver for QEMU's virtio-net-pci (virtio 1.2, sections 4.1 and 5.1)."""
+"""Small drivers for QEMU's virtio PCI cards, and the one for virtio-net (virtio 1.2, 4.1 and 5.1)."""
 
 from typing import Dict, List, Optional, Sequence
 
@@ -30,18 +30,16 @@ BASIC = bits(Feature.VERSION_1, Feature.MRG_RXBUF, Feature.STATUS, Feature.MAC)
 MULTIQUEUE = BASIC | bits(Feature.MQ, Feature.CTRL_VQ)
 
 
-class NetDriver:
-    """Drives the card of one Machine. wanted is what the driver accepts at most."""
+class PciDriver:
+    """What the drivers of all device types share. wanted is what the driver accepts at most."""
+    device_id = 0
 
-    def __init__(self, machine: Machine, *, wanted: int = BASIC, pairs: int = 1,
-                 ring_size: int = 256, slot: int = 4, **net_options):
+    def __init__(self, machine: Machine, *, wanted: int, ring_size: int = 256, slot: int = 4):
         self.machine, self.mem, self.qtest = machine, machine.mem, machine.qtest
-        self.wanted, self.pairs, self.ring_size = wanted, pairs, ring_size
-        self.net_options = net_options
+        self.wanted, self.ring_size = wanted, ring_size
         self.features = 0
         self.offered = 0
         self.rings: List = []
-        self.net: List[NetPair] = []
         self._cvq = None
         self._notify: Dict[int, int] = {}
         self.keep_heap()
@@ -54,8 +52,6 @@ class NetDriver:
         self.mem.use_for_alloc(*free)
         for ring in self.rings + ([self._cvq] if self._cvq is not None else []):
             ring.attach(self.mem)
-        for pair in self.net:
-            pair.mem = self.mem
 
     def keep_heap(self) -> None:
         """Rings and buffers come from what the memory's allocator has now, after each reset."""
@@ -65,7 +61,7 @@ class NetDriver:
 
     def _find(self, pci: PciDevice) -> None:
         ident = pci.read(4, 0)
-        assert ident == VIRTIO_VENDOR | NET_DEVICE << 16, f'PCI id {ident:#x} is no virtio-net 1.x'
+        assert ident == VIRTIO_VENDOR | self.device_id << 16, f'PCI id {ident:#x} is another device'
         bars = pci.place_bars(MMIO_BASE)
         self._at: Dict[int, int] = {}
         self._multiplier = 0
@@ -100,7 +96,6 @@ class NetDriver:
         self._set(1, DEVICE_STATUS, 0)
         wait_until(lambda: self.status == 0, 5.0, 'device status 0 after a reset')
         self.rings.clear()
-        self.net.clear()
         self._cvq = None
         self.mem.use_for_alloc(*self._heap)
 
@@ -129,14 +124,6 @@ class NetDriver:
         """Device configuration space."""
         return self.qtest.read(width, self._at[CAP_DEVICE] + offset)
 
-    @property
-    def link_up(self) -> bool:
-        return bool(self.config(2, 6) & LINK_UP)
-
-    @property
-    def max_pairs(self) -> int:
-        return self.config(2, 8) if self.has(Feature.MQ) else 1
-
     def _set_up_queue(self, index: int, size: int):
         self._set(2, QUEUE_SELECT, index)
         limit = self._get(2, QUEUE_SIZE)
@@ -156,6 +143,34 @@ class NetDriver:
 
     def kick(self, index: int) -> None:
         self.qtest.write(2, self._notify[index], index)
+
+
+class NetDriver(PciDriver):
+    """Drives the network card of one Machine."""
+    device_id = NET_DEVICE
+
+    def __init__(self, machine: Machine, *, wanted: int = BASIC, pairs: int = 1,
+                 ring_size: int = 256, slot: int = 4, **net_options):
+        self.pairs, self.net_options = pairs, net_options
+        self.net: List[NetPair] = []
+        super().__init__(machine, wanted=wanted, ring_size=ring_size, slot=slot)
+
+    def move(self, machine: Machine) -> None:
+        super().move(machine)
+        for pair in self.net:
+            pair.mem = self.mem
+
+    def reset(self) -> None:
+        super().reset()
+        self.net.clear()
+
+    @property
+    def link_up(self) -> bool:
+        return bool(self.config(2, 6) & LINK_UP)
+
+    @property
+    def max_pairs(self) -> int:
+        return self.config(2, 8) if self.has(Feature.MQ) else 1
 
     def start(self, pairs: Optional[int] = None) -> 'NetDriver':
         """Negotiate, set up the queues, DRIVER_OK, use all pairs that were set up."""
