@@ -94,6 +94,9 @@ class Prompt:
         self.program.wait_output(pattern, timeout_s, start)
         return self.program.text()[start:]
 
+    def relay(self, device: str, policy: str) -> None:
+        self.ask(f'relay {device} {policy}', f'{re.escape(device)}: relay {policy}')
+
     def list(self) -> Dict[str, Dict[str, str]]:
         """The answer to `list`: device -> key -> text."""
         text = self.ask('list', r'(?s)last error.*\Z')

@@ -51,6 +51,17 @@ def mode_of(backend: Backend, number: int) -> Dict[str, Any]:
             for key, value in found.groupdict().items()}
 
 
+def switch(backend: Backend, number: int, relayed: bool) -> Dict[str, Any]:
+    """Put a device on shadow rings by hand, or back, and wait until it is so: its mode then."""
+    Prompt(backend.running_program).relay(f'vdpa_sw_net{number}', 'always' if relayed else 'auto')
+    wanted = 'relayed: relay=always' if relayed else 'direct'
+
+    def now() -> Optional[Dict[str, Any]]:
+        mode = mode_of(backend, number)
+        return mode if mode['mode'] == wanted else None
+    return wait_until(now, 10, f'the device is {wanted}')      # type: ignore[return-value]
+
+
 class Nomad:
     """A guest that moves between the sockets of a back end. machine is where it is."""
 

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from migration import mode_of, switch
 from testpmd import Testpmd
 
 FIRST_BURST = 32
@@ -69,4 +70,27 @@ def test_port_stopped_and_started_in_traffic(need_testpmd, make_backend, program
     sent = counters['TX-packets'] - before['TX-packets']
     assert sent >= 2 * FIRST_BURST
     assert counters['RX-packets'] - before['RX-packets'] == sent
+    backend.expect_alive()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize('shape', ['split', 'packed', 'packed-inorder'])
+def test_relayed_and_direct_by_turns(need_testpmd, make_backend, programs, tools, folder, is_long,
+                                     shape):
+    """A driver that polls, and asks for no interrupt."""
+    backend = make_backend(pairs=2, options=['--interactive']).start()
+    front = Testpmd(programs, tools, folder, backend.path, queues=2, devargs=FORMATS[shape])
+    front.command('start tx_first 1')
+    for turn in range(40 if is_long else 4):
+        relayed = turn % 2 == 0
+        before = switch(backend, 0, relayed)['relayed']
+        received = front.stats()['RX-packets']
+        time.sleep(1 if is_long else 0.1)
+        assert front.stats()['RX-packets'] > received, 'traffic stalls'
+        after = mode_of(backend, 0)['relayed']
+        assert after > before if relayed else after == before
+    counters = front.drain()
+    assert counters['RX-packets'] == counters['TX-packets'] > 10 * FIRST_BURST
+    assert counters['RX-missed'] == counters['RX-errors'] == counters['TX-errors'] == 0
+    assert front.quit() == 0
     backend.expect_alive()

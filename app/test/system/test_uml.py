@@ -16,6 +16,7 @@ import pytest
 from linux import (ACCESS_PLATFORM, CONTROL, CSUM, EVENT_IDX, GUEST_CSUM, IN_ORDER, INDIRECT_DESC,
                    MQ, MRG_RXBUF, RING_PACKED, VERSION_1, boot, connect_pair, exchange, expect_all,
                    linux_kernel, ping, serve, transfer, without)
+from migration import mode_of, switch
 
 __all__ = ['boot', 'linux_kernel', 'serve']     # fixtures
 
@@ -374,3 +375,25 @@ def test_daemon_stops_with_guests_at_work(serve, boot):
         assert served.backend.stop() == 0
         for guest in (left, right):
             guest.off(expect_clean=False)
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize('devargs', ['', without(RING_PACKED, IN_ORDER)],
+                         ids=['packed-in-order', 'split-any-order'])
+def test_relayed_and_direct_by_turns(serve, boot, is_long, devargs):
+    """A driver that sleeps until it is interrupted: all its frames come back, once and in order."""
+    served = serve(devargs, options=['--interactive'])
+    turns, rest = (60, '1') if is_long else (4, '0.3')
+    with boot(*served.paths) as guest:
+        guest.nic_up()
+        for run in range(turns):
+            relayed = run % 2 == 0
+            under_way = guest.begin('exchange', name='eth0', count=FRAMES, run=run, flows=2)
+            before = switch(served.backend, 0, relayed)['relayed']
+            guest.sh('sleep ' + rest)
+            expect_all(under_way.result(60), FRAMES)
+            exchange(guest, 500, run=1000 + run)
+            after = mode_of(served.backend, 0)['relayed']
+            assert after - before >= 1000 if relayed else after == before
+        assert mode_of(served.backend, 0)['switches'] >= turns - 1
+    served.backend.expect_alive()
