@@ -330,6 +330,63 @@ test_promise_of_the_log(void **state)
 	munmap(log, LOG_BYTES);
 }
 
+/* A device that hangs on the way to the relay was writing until it was fenced. */
+static void
+test_promise_of_a_device_that_hangs(void **state)
+{
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1};
+	struct vdpa_vq_state states[2];
+	uint8_t *log = new_log();
+	struct card *card;
+	struct guest guest;
+
+	(void)state;
+	setup(&card, &guest, &conf, PLAIN);
+	assert_int_equal(guest_start(&guest), 0);
+	card_fault(card, "stop", CARD_HANG, 0);
+	set_log(&guest, log);
+	assert_int_equal(vdpa_session_set(guest.session, &guest.wanted), 0);
+	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), -ETIMEDOUT);
+	assert_int_equal(nr_logged(log), GUEST_REGION_BYTES / 4096);
+	vdpa_session_close(guest.session);
+	guest.session = NULL;
+	card_release(card);
+	while (guest_destroy_binding(&guest) == -EBUSY)
+		usleep(1000);
+	teardown(card, &guest);
+	munmap(log, LOG_BYTES);
+}
+
+/* The framework does what the device fails to do. */
+static void
+test_a_log_that_fails_is_replaced_by_the_relay(void **state)
+{
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1, .logs = true};
+	struct vdpa_device_status status;
+	uint8_t *log = new_log();
+	struct card *card;
+	struct guest guest;
+
+	(void)state;
+	setup(&card, &guest, &conf, PLAIN);
+	assert_int_equal(guest_start(&guest), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+	card_fault(card, "dirty_start", CARD_FAIL, 0);
+	set_log(&guest, log);
+	assert_int_equal(guest_set(&guest), 0);
+	for (int i = 0; i < 5000 && status_of(card).mode != VDPA_MODE_RELAYED; i++)
+		usleep(1000);
+	status = status_of(card);
+	assert_int_equal(status.mode, VDPA_MODE_RELAYED);
+	assert_int_equal(status.health, VDPA_HEALTH_OK);
+	assert_string_equal(status.last_error, "dirty_start: Input/output error");
+	assert_int_equal(vdpa_session_sync(guest.session, 5000), 0);
+	assert_int_equal(nr_logged(log), GUEST_REGION_BYTES / 4096);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	teardown(card, &guest);
+	munmap(log, LOG_BYTES);
+}
+
 static void
 test_memory_changes_while_relayed(void **state)
 {
@@ -414,6 +471,8 @@ main(void)
 		cmocka_unit_test(test_no_ring_position_is_relayed),
 		cmocka_unit_test(test_log_is_exact),
 		cmocka_unit_test(test_promise_of_the_log),
+		cmocka_unit_test(test_promise_of_a_device_that_hangs),
+		cmocka_unit_test(test_a_log_that_fails_is_replaced_by_the_relay),
 		cmocka_unit_test(test_memory_changes_while_relayed),
 		cmocka_unit_test(test_log_of_memory_far_apart),
 		cmocka_unit_test(test_a_broken_ring_stops_one_relayed_queue),

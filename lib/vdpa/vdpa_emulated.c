@@ -42,6 +42,7 @@ enum key {
 	KEY_LOG,
 	KEY_HANG_OP,
 	KEY_FAIL_OP,
+	KEY_FAULT_FROM,
 	KEY_DELAY_US,
 	NR_KEYS
 };
@@ -53,6 +54,7 @@ static const char *const common_keys[NR_KEYS] = {
 	[KEY_LOG] = "log",
 	[KEY_HANG_OP] = "hang_op",
 	[KEY_FAIL_OP] = "fail_op",
+	[KEY_FAULT_FROM] = "fault_from",
 	[KEY_DELAY_US] = "delay_us",
 };
 
@@ -114,6 +116,8 @@ parse_common(unsigned int key, const char *name, const char *value, struct vdpa_
 		rc = vdpa_arg_choice(name, value, fault_ops, &which);
 		args->fail_op = which;
 		return rc;
+	case KEY_FAULT_FROM:
+		return vdpa_arg_uint32(name, value, 1, 1000000, &args->fault_from);
 	case KEY_DELAY_US:
 		return vdpa_arg_uint32(name, value, 0, 1000000, &args->delay_us);
 	case NR_KEYS:
@@ -141,7 +145,7 @@ vdpa_emulated_parse(const char *text, const char *const *keys, struct vdpa_emula
 {
 	struct parse parse = {.args = args, .fn = fn, .arg = arg};
 
-	*args = (struct vdpa_emulated_args){.log = true};
+	*args = (struct vdpa_emulated_args){.log = true, .fault_from = 1};
 	while (keys[parse.nr_own] != NULL && parse.nr_own < KEYS_MAX - NR_KEYS) {
 		parse.keys[parse.nr_own] = keys[parse.nr_own];
 		parse.nr_own++;
@@ -178,8 +182,10 @@ vdpa_emulated_info(const struct vdpa_emulated_args *args, struct vdpa_info *info
 }
 
 int
-vdpa_emulated_fault(const struct vdpa_emulated_args *args, enum vdpa_fault_op op)
+vdpa_emulated_fault(struct vdpa_emulated_args *args, enum vdpa_fault_op op)
 {
+	if ((args->hang_op != op && args->fail_op != op) || ++args->nr_calls < args->fault_from)
+		return 0;
 	while (args->hang_op == op)
 		pause();
 	return args->fail_op == op ? -EIO : 0;

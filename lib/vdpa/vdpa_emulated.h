@@ -54,11 +54,12 @@ enum vdpa_emulated_state {
 /** The common keys, for struct vdpa_mgmtdev::keys. */
 #define VDPA_EMULATED_KEYS                                               \
 	"device_features=HEX,relay=auto|always|off,state=on|get|off,log=on|off," \
-	"hang_op=OP,fail_op=OP,delay_us=0-1000000"
+	"hang_op=OP,fail_op=OP,fault_from=1-1000000,delay_us=0-1000000"
 /** The same for VDPA_PMD_PARAMS(). */
 #define VDPA_EMULATED_PMD_PARAMS                                    \
 	"device_features=<hex> relay=<auto|always|off> state=<on|get|off> log=<on|off> " \
-	"hang_op=<op> fail_op=<op> delay_us=<0-1000000> workers=<cpulist, ':' for ','>"
+	"hang_op=<op> fail_op=<op> fault_from=<1-1000000> delay_us=<0-1000000> " \
+	"workers=<cpulist, ':' for ','>"
 
 /** What the common keys say. */
 struct vdpa_emulated_args {
@@ -66,6 +67,8 @@ struct vdpa_emulated_args {
 	enum vdpa_emulated_state state;
 	bool log; /**< it can report what it writes */
 	enum vdpa_fault_op hang_op, fail_op;
+	uint32_t fault_from;   /**< the first call of that op that hangs or fails */
+	uint32_t nr_calls;     /**< of that op, up to now */
 	uint32_t delay_us;
 	char feature_mask[24]; /**< for vdpa_emulated_features() */
 };
@@ -88,10 +91,10 @@ int vdpa_arg_text(const char *key, const char *value, char *out, size_t size_byt
 /** Fill what the common keys and the nature of software say of a device: capabilities, sizes. */
 void vdpa_emulated_info(const struct vdpa_emulated_args *args, struct vdpa_info *info);
 /**
- * Keys hang_op and fail_op, for the begin of an op. Ops that end something do so nevertheless when
- * they are to fail. @return 0, or -EIO: fail
+ * Keys hang_op, fail_op and fault_from, for the begin of an op. Ops that end something do so
+ * nevertheless when they are to fail. @return 0, or -EIO: fail
  */
-int vdpa_emulated_fault(const struct vdpa_emulated_args *args, enum vdpa_fault_op op);
+int vdpa_emulated_fault(struct vdpa_emulated_args *args, enum vdpa_fault_op op);
 
 /**
  * Make a device from --vdev NAME,TEXT: its key workers is taken out, the rest goes to dev_add.

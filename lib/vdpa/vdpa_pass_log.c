@@ -2,6 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 #include <errno.h>
+#include <string.h>
 
 #include <rte_common.h>
 
@@ -37,7 +38,7 @@ void
 vdpa_pass_choose_mode(struct vdpa_binding *binding, struct vdpa_plan *plan)
 {
 	const struct vdpa_device_priv *priv = binding->priv;
-	bool logs = (priv->info.caps & VDPA_CAP_DIRTY) != 0;
+	bool logs = (priv->info.caps & VDPA_CAP_DIRTY) != 0 && !binding->run.log_broken;
 
 	if (plan->relay == VDPA_RELAY_ALWAYS)
 		set_mode(plan, VDPA_MODE_RELAYED, "relay=always");
@@ -206,6 +207,31 @@ free_dirty(struct vdpa_dirty **from)
 	}
 }
 
+/*
+ * A device that fails to log is relayed by the next pass, which marks all that was written until
+ * then; one that fails to stop it reports what nobody takes.
+ */
+static int
+set_device_log(struct vdpa_binding *binding, const struct vdpa_plan *plan, bool on)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	int rc;
+
+	rc = on ? VDPA_OP(priv, "dirty_start", OP_MS, priv->dev->ops->dirty_start(priv->dev))
+		: VDPA_OP(priv, "dirty_stop", OP_MS, priv->dev->ops->dirty_stop(priv->dev));
+	binding->run.device_logs = on && rc == 0;
+	if (rc == 0 || rc == -ETIMEDOUT)
+		return rc;
+	vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "%s: %s",
+		on ? "dirty_start" : "dirty_stop", strerror(-rc));
+	if (on && plan->relay == VDPA_RELAY_AUTO) {
+		binding->run.log_broken = true;
+		take_log(binding, NULL);
+		vdpa_work_queue(&binding->work);
+	}
+	return on ? rc : 0;
+}
+
 /* Off: what workers still mark is of no interest. */
 static int
 disengage(struct vdpa_binding *binding)
@@ -223,8 +249,7 @@ disengage(struct vdpa_binding *binding)
 	if (binding->cvq != NULL)
 		vdpa_cvq_set_dirty(binding->cvq, NULL);
 	if (binding->run.device_logs)
-		rc = VDPA_OP(priv, "dirty_stop", OP_MS, priv->dev->ops->dirty_stop(priv->dev));
-	binding->run.device_logs = false;
+		rc = set_device_log(binding, NULL, false);
 	return rc;
 }
 
@@ -242,13 +267,9 @@ vdpa_pass_log_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 	if (rc != 0)
 		return rc;
 	if (binding->run.device_logs != device_logs) {
-		rc = device_logs
-			? VDPA_OP(priv, "dirty_start", OP_MS,
-				  priv->dev->ops->dirty_start(priv->dev))
-			: VDPA_OP(priv, "dirty_stop", OP_MS, priv->dev->ops->dirty_stop(priv->dev));
+		rc = set_device_log(binding, plan, device_logs);
 		if (rc != 0)
-			return rc;
-		binding->run.device_logs = device_logs;
+			return binding->run.log_broken && rc != -ETIMEDOUT ? 0 : rc;
 		gap = true;
 	}
 	if (binding->cvq != NULL)
@@ -289,4 +310,5 @@ vdpa_pass_log_off(struct vdpa_binding *binding)
 {
 	disengage(binding);
 	free_dirty(&binding->run.dirty);
+	binding->run.log_broken = false;
 }

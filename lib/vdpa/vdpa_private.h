@@ -266,6 +266,7 @@ struct vdpa_running {
 	struct vdpa_dirty *dirty;         /* with those that it replaced */
 	struct vdpa_domain *dirty_domain; /* that dirty was made for */
 	bool device_logs;                 /* dirty_start was called */
+	bool log_broken;                  /* it failed: relayed until the consumer goes */
 	uint16_t nr_active_pairs;
 	uint16_t nr_vqs;             /* that run. Written under lock */
 	struct vdpa_session_vq *vqs; /* ready: it runs; kick and call are held here */

@@ -496,6 +496,16 @@ collect_states(
 	return rc;
 }
 
+/* The device was fenced in whatever it did: what it wrote since the log was wanted nobody knows. */
+static void
+log_fenced(struct vdpa_session *session)
+{
+	if (session->log && session->log_view != NULL && session->domain != NULL) {
+		vdpa_log_mark_all(session->log_view, session->domain);
+		session->binding->priv->dirty_tables++;
+	}
+}
+
 int
 vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, uint16_t nr_vqs,
 	uint32_t deadline_ms)
@@ -521,6 +531,8 @@ vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, ui
 		pthread_mutex_lock(&priv->lock);
 	}
 	rc = collect_states(session, priv->hung, states, nr_vqs);
+	if (priv->hung)
+		log_fenced(session);
 	if (rc == 0 && priv->hung)
 		rc = vdpa_error_set(
 			-ETIMEDOUT, "%s: the device hangs and was fenced", binding->name);
