@@ -53,6 +53,7 @@ bad_keys_are_refused_with_key_value_and_what_is_allowed(void **state)
 			{"device_features=0x8", "not offered"}}, /* MTU without mtu */
 		{"device_features=11111111111111111111111111", {"device_features"}},
 		{"delay_us=1000001", {"delay_us=1000001", "0 to 1000000"}},
+		{"fault_from=0", {"fault_from=0", "1 to 1000000"}},
 		{"hang_op=everything", {"hang_op=everything", "set_active_queues"}},
 		{"fail_op=fence", {"fail_op=fence", "vq_stop"}},
 		{"workers=0",
@@ -206,6 +207,13 @@ fail_op_makes_an_op_fail_and_leaves_nothing_running(void **state)
 
 	assert_int_equal(net_device_try_add("v", "fail_op=config_read"), -EIO);
 	assert_null(vdpa_device_find("v"));
+
+	net_device_add("v", "fail_op=start,fault_from=2");
+	net_guest_open(&g, &config);
+	net_guest_close(&g);
+	assert_int_equal(net_guest_try_open(&g, &config), -EIO);
+	net_guest_close(&g);
+	net_device_del("v");
 }
 
 static void

@@ -164,9 +164,11 @@ class RawNic:
             self.vu = None
 
     def close(self) -> None:
+        """May be called again."""
         self.disconnect()
         for event in self.kicks + self.calls:
             event.close()
+        self.kicks, self.calls = [], []
         self.rings.clear()
         self.net.clear()
         self.mem.close()

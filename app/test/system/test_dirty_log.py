@@ -140,6 +140,7 @@ class LoggedNic(RawNic):
         super().close()
         for log in self.logs:
             log.close()
+        self.logs = []
 
 
 def settle():

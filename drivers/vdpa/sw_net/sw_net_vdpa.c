@@ -16,7 +16,7 @@ sw_net_of(struct vdpa_device *vdpa)
 }
 
 static int
-fault(const struct sw_net_dev *dev, enum vdpa_fault_op op)
+fault(struct sw_net_dev *dev, enum vdpa_fault_op op)
 {
 	return vdpa_emulated_fault(&dev->args.common, op);
 }
