@@ -11,7 +11,7 @@
 #define RESET_MS       9000
 
 static int
-fault(const struct sw_blk_dev *dev, enum vdpa_fault_op op)
+fault(struct sw_blk_dev *dev, enum vdpa_fault_op op)
 {
 	return vdpa_emulated_fault(&dev->args.common, op);
 }
