@@ -73,8 +73,8 @@ add_samples(struct perf_row *row, const struct vdpa_worker_status *before,
 	double rounds = (double)(after->busy_loops - before->busy_loops);
 
 	perf_sample(row, "device_cycles_a_frame", "cycles", busy / (double)frames);
-	perf_sample(row, "frames_per_second", "1/s",
-		(double)frames * perf_tsc_hz() / (double)cycles);
+	perf_sample(
+		row, "frames_per_second", "1/s", (double)frames * perf_tsc_hz() / (double)cycles);
 	perf_sample(row, "real_burst", "frames", rounds > 0 ? (double)frames / rounds : 0);
 	perf_sample(row, "device_idle_share", "", 1 - busy / (double)cycles);
 }

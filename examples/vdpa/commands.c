@@ -116,6 +116,8 @@ static struct token_word relay_second = WORD(second, relay_word, "auto, always o
 static struct token_word bound_first = WORD(
 	first, vdpad_binding_word, "name of a device, or a socket's path");
 
+static struct token_word queue_third = WORD(third, vdpad_queue_word, "queue, as rx0 or 4");
+static struct token_word worker_rest = WORD(rest, vdpad_worker_word, "number of a worker");
 static struct token_word key_second = WORD(second, vdpad_set_key_word, "what to change");
 static struct token_word value_third = WORD(third, vdpad_set_value_word, "its new value");
 
@@ -136,6 +138,10 @@ static cmdline_parse_token_string_t capture_verb = TOKEN_STRING_INITIALIZER(
 	struct words, verb, "capture");
 static cmdline_parse_token_string_t words_rest = TOKEN_STRING_INITIALIZER(
 	struct words, rest, TOKEN_STRING_MULTI);
+static cmdline_parse_token_string_t worker_verb = TOKEN_STRING_INITIALIZER(
+	struct words, verb, "worker");
+static cmdline_parse_token_string_t move_first = TOKEN_STRING_INITIALIZER(
+	struct words, first, "move");
 static cmdline_parse_token_string_t quit_verb = TOKEN_STRING_INITIALIZER(
 	struct words, verb, "quit");
 static cmdline_parse_token_string_t socket_first = TOKEN_STRING_INITIALIZER(
@@ -175,6 +181,9 @@ do_help(void *parsed, struct cmdline *cl, void *arg)
 		"                          change it: %s\n"
 		"capture <device> <file> [snaplen <bytes>]\n"
 		"capture <device> off      its frames into a pcapng file, until off\n"
+		"worker                    datapath workers: CPU, paths, how busy, state\n"
+		"worker move <device> <queue> <worker>\n"
+		"                          have another worker work on a queue (rx0, 1)\n"
 		"quit                      stop all devices and leave\n",
 		connects ? "connect a device to a socket that its front end listens on"
 			 : "let front ends connect to a device at a socket",
@@ -309,6 +318,25 @@ do_capture(void *parsed, struct cmdline *cl, void *arg)
 }
 
 static void
+do_worker(void *parsed, struct cmdline *cl, void *arg)
+{
+	(void)parsed;
+	(void)arg;
+	vdpad_show_workers(cl);
+}
+
+static void
+do_worker_move(void *parsed, struct cmdline *cl, void *arg)
+{
+	const struct words *words = parsed;
+	struct vdpa_device *dev = find_device(cl, words->second);
+
+	(void)arg;
+	if (dev != NULL)
+		vdpad_move(cl, dev, words->third, words->rest);
+}
+
+static void
 do_quit(void *parsed, struct cmdline *cl, void *arg)
 {
 	(void)parsed;
@@ -348,12 +376,19 @@ static cmdline_parse_inst_t set_more_inst = {.f = do_set_more,
 static cmdline_parse_inst_t capture_inst = {.f = do_capture,
 	.help_str = "capture <device> <file> [snaplen <bytes>], capture <device> off",
 	.tokens = {TOKEN(capture_verb), TOKEN(device_first), TOKEN(words_rest), NULL}};
+static cmdline_parse_inst_t worker_inst = {.f = do_worker,
+	.help_str = "worker: datapath workers",
+	.tokens = {TOKEN(worker_verb), NULL}};
+static cmdline_parse_inst_t worker_move_inst = {.f = do_worker_move,
+	.help_str = "worker move <device> <queue> <worker>",
+	.tokens = {TOKEN(worker_verb), TOKEN(move_first), TOKEN(device_second), TOKEN(queue_third),
+		TOKEN(worker_rest), NULL}};
 static cmdline_parse_inst_t quit_inst = {
 	.f = do_quit, .help_str = "quit: stop and leave", .tokens = {TOKEN(quit_verb), NULL}};
 
 static cmdline_parse_ctx_t commands[] = {&help_inst, &list_inst, &create_inst, &delete_inst,
 	&stats_inst, &stats_device_inst, &relay_inst, &set_inst, &set_more_inst, &capture_inst,
-	&quit_inst, NULL};
+	&worker_inst, &worker_move_inst, &quit_inst, NULL};
 
 cmdline_parse_ctx_t *
 vdpad_commands(bool client)

@@ -23,6 +23,15 @@ void vdpad_capture(const struct cmdline *cl, struct vdpa_device *dev, const char
 const char *vdpad_set_key_word(size_t i);
 const char *vdpad_set_value_word(size_t i);
 
+/** Answer `worker`. */
+void vdpad_show_workers(const struct cmdline *cl);
+/** Answer `worker move`. */
+void vdpad_move(const struct cmdline *cl, struct vdpa_device *dev, const char *queue,
+	const char *worker);
+/** Worker or queue number i that `worker move` takes; NULL beyond the last. Until the next call. */
+const char *vdpad_worker_word(size_t i);
+const char *vdpad_queue_word(size_t i);
+
 /** Answer `list`. */
 void vdpad_show_list(const struct cmdline *cl);
 /** Answer `stats`. */

@@ -52,6 +52,8 @@ struct vdpad_options {
  * @return 0: go on. 1: --help or --version was answered. -EINVAL: told on stderr.
  */
 int vdpad_options_parse(int argc, char **argv, struct vdpad_options *options);
+/** The word of --worker-idle. */
+const char *vdpad_idle_name(enum vdpa_worker_idle idle);
 /** @} */
 
 /** @name Configuration file (config.c)

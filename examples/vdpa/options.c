@@ -41,6 +41,12 @@ static const char *const idle_names[] = {
 	NULL,
 };
 
+const char *
+vdpad_idle_name(enum vdpa_worker_idle idle)
+{
+	return idle_names[idle];
+}
+
 static int
 print_mgmtdev(struct vdpa_mgmtdev *mgmtdev, void *arg)
 {
@@ -61,7 +67,7 @@ static const char usage_before_keys[] =
 "  --client           connect to sockets that the front ends listen on (--iface and `create`)\n"
 "  --interactive      commands from standard input, `help` lists them; end of input stops\n"
 "  --workers CPULIST  a datapath thread on each of these CPUs, as 2-3,8 (default: one, on the\n"
-"                     CPUs of EAL's main lcore)\n"
+"                     CPUs of EAL's main lcore); two share a CPU that is named twice\n"
 "  --worker-idle WAY  how they wait for work: poll, sleep or adaptive (default adaptive)\n"
 "  --version          versions of this program and of DPDK\n"
 "  --help             this text; EAL's options are told by an EAL option: dpdk-vdpa -h\n"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The vDPA framework authors
  */
+#include <rte_common.h>
 #include <rte_cycles.h>
 
 #include "vdpa_worker.h"
@@ -20,21 +21,23 @@ static struct {
 
 struct choice {
 	struct vdpa_worker *from, *to;
-	uint64_t gap, left; /* cycles: between them now, after the best move so far */
+	uint64_t period, gap, left; /* cycles: between them now, after the best move so far */
 };
 
-/* Count what each worker did since the last time, as a share of a second. */
+/* Count what each worker did since the last time. */
 static void
-count_workers(struct choice *choice, uint64_t hz)
+count_workers(struct choice *choice)
 {
-	uint64_t now = rte_rdtsc(), elapsed = now - vdpa_workers.counted_at;
+	uint64_t now = rte_rdtsc();
 
+	choice->period = now - vdpa_workers.counted_at;
 	vdpa_workers.counted_at = now;
 	for (unsigned int i = 0; i < vdpa_workers.nr; i++) {
 		struct vdpa_worker *w = &vdpa_workers.all[i];
 		uint64_t busy = atomic_load_explicit(&w->busy_cycles, memory_order_relaxed);
 
-		w->busy = (double)(busy - w->busy_then) * hz / elapsed;
+		w->busy = RTE_MIN(busy - w->busy_then, choice->period);
+		w->busy_permille = w->busy / (choice->period / 1000 + 1);
 		w->busy_then = busy;
 		if (choice->from == NULL || w->busy > choice->from->busy)
 			choice->from = w;
@@ -55,7 +58,7 @@ choose(const struct vdpa_path_group *group, void *arg)
 	struct choice *choice = arg;
 	uint64_t moved = 2 * group->busy, left;
 
-	if (choice->from == NULL || group->worker != choice->from || group->by_hand || moved == 0)
+	if (group->by_hand || moved == 0)
 		return false;
 	if (group->numa_node >= 0 && group->numa_node == choice->from->numa_node &&
 		group->numa_node != choice->to->numa_node)
@@ -70,24 +73,21 @@ choose(const struct vdpa_path_group *group, void *arg)
 static bool
 balance_locked(void)
 {
-	uint64_t hz = rte_get_tsc_hz();
 	struct vdpa_path_group *group;
 	struct choice choice = {0};
 	bool moved = false, same;
 
-	if (hz == 0)
-		return false;
 	pthread_mutex_lock(&vdpa_workers.lock);
-	count_workers(&choice, hz);
+	count_workers(&choice);
 	pthread_mutex_unlock(&vdpa_workers.lock);
 	if (choice.from == NULL)
 		return false;
-	group = vdpa_groups_count(choose, &choice);
+	group = vdpa_groups_count(choice.from, choose, &choice);
 	same = choice.from == balance.from && choice.to == balance.to;
 	balance.from = choice.from;
 	balance.to = choice.to;
 	balance.periods = same ? balance.periods + 1 : 1;
-	if (choice.gap < hz / 100 * GAP_PERCENT)
+	if (choice.gap < choice.period / 100 * GAP_PERCENT)
 		balance.periods = 0;
 	if (group != NULL && balance.periods >= PERIODS) {
 		moved = vdpa_group_move(group, choice.to) == 0;

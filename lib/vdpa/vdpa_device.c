@@ -642,7 +642,7 @@ vdpa_vq_signal(struct vdpa_device *dev, uint16_t index)
 const void *
 vdpa_vq_group(struct vdpa_device *dev, uint16_t index)
 {
-	if (dev->ops->vq_group != NULL)
+	if (dev->ops->vq_group != NULL && index < dev->priv->info.nr_vqs_max)
 		return dev->ops->vq_group(dev, index);
 	return &dev->priv->calls[index];
 }

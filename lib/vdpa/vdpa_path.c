@@ -446,16 +446,32 @@ count_locked(struct vdpa_path_group *group)
 	group->busy_then = now;
 }
 
-struct vdpa_path_group *
-vdpa_groups_count(bool (*choose)(const struct vdpa_path_group *group, void *arg), void *arg)
+/* What the samples of a worker's groups come to is what the worker did: samples may be few. */
+static void
+scale_locked(struct vdpa_path_group *group, uint64_t sum, uint64_t busy)
 {
-	struct vdpa_path_group *best = NULL;
+	if (sum > 0)
+		group->busy = (double)group->busy / sum * busy;
+}
+
+struct vdpa_path_group *
+vdpa_groups_count(struct vdpa_worker *of,
+	bool (*choose)(const struct vdpa_path_group *group, void *arg), void *arg)
+{
+	struct vdpa_path_group *group, *best = NULL;
+	uint64_t sum = 0;
 
 	pthread_mutex_lock(&groups.lock);
 	for (size_t i = 0; i < BUCKETS; i++)
-		for (struct vdpa_path_group *group = groups.buckets[i]; group != NULL;
-			group = group->next) {
+		for (group = groups.buckets[i]; group != NULL; group = group->next) {
 			count_locked(group);
+			sum += group->worker == of ? group->busy : 0;
+		}
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (group = groups.buckets[i]; group != NULL; group = group->next) {
+			if (group->worker != of)
+				continue;
+			scale_locked(group, sum, of->busy);
 			if (choose(group, arg))
 				best = group;
 		}

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include <rte_common.h>
-#include <rte_cycles.h>
 #include <rte_lcore.h>
 
 #include "vdpa_worker.h"
@@ -255,7 +254,7 @@ worker_stop(struct vdpa_worker *w)
 	}
 	pthread_join(w->thread, NULL);
 	vdpa_worker_close(w);
-	w->busy = 0;
+	w->busy_permille = 0;
 	for (unsigned int i = 0; i < vdpa_workers.nr; i++)
 		if (atomic_load(&vdpa_workers.all[i].running))
 			return;
@@ -295,9 +294,7 @@ vdpa_workers_release(void)
 static uint64_t
 load(const struct vdpa_worker *w)
 {
-	uint64_t hz = rte_get_tsc_hz();
-
-	return hz == 0 ? w->nr_paths : (w->busy * 8 / hz << 32) + w->nr_paths;
+	return ((uint64_t)w->busy_permille / 125 << 32) + w->nr_paths;
 }
 
 static struct vdpa_worker *
@@ -340,7 +337,6 @@ vdpa_worker_get(struct vdpa_worker **worker, int numa_node, uint32_t nr_paths)
 int
 vdpa_worker_status_get(unsigned int worker, struct vdpa_worker_status *status)
 {
-	uint64_t hz = rte_get_tsc_hz();
 	int rc = -ENOENT;
 
 	pthread_mutex_lock(&vdpa_workers.lock);
@@ -353,7 +349,7 @@ vdpa_worker_status_get(unsigned int worker, struct vdpa_worker_status *status)
 			.running = atomic_load(&w->running),
 			.sleeping = atomic_load_explicit(&w->sleeping, memory_order_relaxed),
 			.nr_paths = w->nr_paths,
-			.busy_permille = hz == 0 ? 0 : RTE_MIN(w->busy * 1000 / hz, UINT64_C(1000)),
+			.busy_permille = w->busy_permille,
 			.busy_cycles = atomic_load_explicit(&w->busy_cycles, memory_order_relaxed),
 			.loops = atomic_load_explicit(&w->loops, memory_order_relaxed),
 			.busy_loops = atomic_load_explicit(&w->busy_loops, memory_order_relaxed),

@@ -100,6 +100,7 @@ struct vdpa_worker {
 	_Atomic(bool) running;
 	uint32_t nr_paths;
 	uint64_t busy_then, busy; /* cycles: at the last count, in the last period */
+	uint32_t busy_permille;   /* of that */
 	int cpu; /* -1: the main lcore's CPU set */
 	int numa_node;
 };
@@ -142,11 +143,11 @@ int vdpa_group_move(struct vdpa_path_group *group, struct vdpa_worker *to);
 struct vdpa_path_group *vdpa_group_hold(const void *key);
 void vdpa_group_put(struct vdpa_path_group *group);
 /*
- * Count what each group did since the last time, and show it to choose(group, arg). @return the one
- * for which that was true last, held
+ * Count what each group did since the last time, and show those of a worker to choose(group, arg).
+ * @return the one for which that was true last, held
  */
-struct vdpa_path_group *
-vdpa_groups_count(bool (*choose)(const struct vdpa_path_group *group, void *arg), void *arg);
+struct vdpa_path_group *vdpa_groups_count(struct vdpa_worker *of,
+	bool (*choose)(const struct vdpa_path_group *group, void *arg), void *arg);
 
 /* ---- vdpa_balance.c ---- */
 #define VDPA_BALANCE_MS 1000 /* how often the load is measured */
