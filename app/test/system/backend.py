@@ -38,6 +38,7 @@ class Backend:
     0 and 1, 2 and 3, ... are joined frame for frame instead of looped."""
     is_ours = False
     name = 'backend'
+    device = ''
 
     def __init__(self, programs: ProgramSet, tools: Tools, folder: Path, *, sockets: int = 1,
                  pairs: int = 1, client: bool = False, devargs: Union[str, Sequence[str]] = '',
@@ -140,6 +141,7 @@ class VdpaDaemon(Backend):
     """Our dpdk-vdpa with software net devices."""
     is_ours = True
     name = 'dpdk-vdpa'
+    device = 'vdpa_sw_net'      # its devices' names, before their numbers
 
     def argv(self) -> List[str]:
         control, data = cpus()
@@ -154,8 +156,8 @@ class VdpaDaemon(Backend):
         made = []
         for number, devargs in enumerate(self.devargs):
             extra = ',' + devargs if devargs else ''
-            kind = f'peer,peer=vdpa_sw_net{number ^ 1}' if self.joined else 'loopback'
-            made.append(f'vdpa_sw_net{number},backend={kind},max_vqp={self.pairs}{extra}')
+            kind = f'peer,peer={self.device}{number ^ 1}' if self.joined else 'loopback'
+            made.append(f'{self.device}{number},backend={kind},max_vqp={self.pairs}{extra}')
         return made
 
 

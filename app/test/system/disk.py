@@ -22,7 +22,7 @@ class Disks(Backend):
     def __init__(self, programs: ProgramSet, tools: Tools, folder: Path, *, kind: str = 'malloc',
                  size: int = 64 * MIB, queues: int = 1, readonly: bool = False,
                  file: Optional[Path] = None, **options: object):
-        super().__init__(programs, tools, folder, **options)        # type: ignore[arg-type]
+        super().__init__(programs, tools, folder, pairs=queues, **options)  # type: ignore[arg-type]
         self.kind, self.size, self.queues, self.readonly = kind, size, queues, readonly
         self.file = file or folder / 'disk.img'
         if kind == 'file' and not self.file.exists():
@@ -32,10 +32,11 @@ class Disks(Backend):
 
 class VdpaDisks(Disks, VdpaDaemon):
     """Our dpdk-vdpa with software block devices."""
+    device = 'vdpa_sw_blk'
 
     def vdevs(self) -> List[str]:
         where = f'path={self.file}' if self.kind == 'file' else f'size={self.size}'
-        return [','.join([f'vdpa_sw_blk{n}', f'backend={self.kind}', where,
+        return [','.join([f'{self.device}{n}', f'backend={self.kind}', where,
                           f'num_queues={self.queues}', *(['readonly=on'] if self.readonly else []),
                           *filter(None, [extra])])
                 for n, extra in enumerate(self.devargs)]

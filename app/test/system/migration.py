@@ -41,7 +41,7 @@ def differing_pages(one: Machine, other: Machine) -> List[int]:
 
 def mode_of(backend: Backend, number: int) -> Dict[str, Any]:
     """The line `mode` of a device, taken apart."""
-    text = Prompt(backend.running_program).list()[f'vdpa_sw_net{number}']['mode']
+    text = Prompt(backend.running_program).list()[f'{backend.device}{number}']['mode']
     found = re.match(r'(?P<mode>[^;]*); relay (?P<relay>\w+), (?P<relayed>\d+) entries relayed; '
                      r'log (?P<log>\w+), (?P<pages>\d+) pages and (?P<tables>\d+) tables marked; '
                      r'(?P<switches>\d+) switches(, pause (?P<pause>\d+) us, at most '
