@@ -16,8 +16,8 @@ from guest import AGENT, Guest
 from proc import Program, wait_until
 
 FETCH = Path(__file__).resolve().parents[3] / 'devtools/uml.sh'
-VIRTIO_ID_NET = 1
-MODULES = ('failover.ko', 'net_failover.ko', 'virtio_net.ko')
+VIRTIO_ID_NET, VIRTIO_ID_BLOCK = 1, 2
+MODULES = ('failover.ko', 'net_failover.ko', 'virtio_net.ko', 'virtio_blk.ko')
 
 INIT = '''#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C HOME=/run TMPDIR=/run PYTHONDONTWRITEBYTECODE=1
@@ -48,7 +48,8 @@ def descendants(pid: int) -> List[int]:
 
 
 class Uml(Guest):
-    """A User Mode Linux. options: kernel=Path, memory_mib=N, arguments=[kernel arguments]."""
+    """A User Mode Linux. options: kernel=Path, memory_mib=N, arguments=[kernel arguments],
+    disks=[vhost-user sockets, one block device each]."""
 
     def _start(self, line: socket.socket) -> Program:
         binary: Path = self.options.get('kernel') or kernel()
@@ -63,6 +64,8 @@ class Uml(Guest):
                 'root=/dev/root', 'rootfstype=hostfs', 'rootflags=/', 'ro', f'init={init}',
                 'con=null', 'con0=null,fd:1', 'ssl=null', f'ssl0=fd:{line.fileno()}']
         argv += [f'virtio_uml.device={path}:{VIRTIO_ID_NET}' for path in self.sockets]
+        argv += [f'virtio_uml.device={path}:{VIRTIO_ID_BLOCK}'
+                 for path in self.options.get('disks', [])]
         return self.programs.start([*argv, *self.options.get('arguments', [])], name=self.name,
                                    pass_fds=[line.fileno()])
 

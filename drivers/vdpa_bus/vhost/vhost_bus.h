@@ -211,6 +211,7 @@ struct vhost_conn {
 	bool memory_pending;		/* SET_MEM_TABLE was begun and did not succeed yet */
 	atomic_bool memory_lost;	/* set in signal context */
 	uint8_t status;			/* last SET_STATUS */
+	bool tells_status;		/* it agreed to protocol feature STATUS */
 	uint64_t features, features_pending;	/* agreed, vhost-user's own bits left out */
 	void *log;			/* librte_vhost's mapping of the log; guarded */
 	uint64_t log_size_bytes;
@@ -258,6 +259,13 @@ bool vdpa_vhost_peer_reads(int fd);	/* false: it leaves replies lying; a reply w
  * afterwards.
  */
 int vdpa_vhost_session_attach(struct vhost_conn *conn);
+/*
+ * librte_vhost calls dev_conf for network devices whenever something may have changed; a block
+ * device's it forgets but for one message, and all this is for the hooks and ops to do.
+ */
+bool vdpa_vhost_session_is_forgotten(const struct vhost_conn *conn);
+/* The device is to run: with its driver ready, or (not told of that) its first ring. */
+void vdpa_vhost_session_configure(struct vhost_conn *conn);
 /* Tell the class what changed, if it runs. On error the connection is closing. */
 int vdpa_vhost_session_commit(struct vhost_conn *conn);
 /* GET_VRING_BASE: stop, and give the positions to librte_vhost. 0; -ENODATA: closing. */

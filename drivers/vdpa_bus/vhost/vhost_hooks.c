@@ -229,18 +229,12 @@ post_ring(struct vhost_conn *conn, const struct vhost_message *msg)
 	conn->changed = true;
 }
 
-/*
- * librte_vhost configures a block device at SET_VRING_CALL of its last ring only, and forgets it
- * everywhere else.
- */
 static int
-post_block(struct vhost_conn *conn)
+post_forgotten(struct vhost_conn *conn)
 {
-	if (conn->request == VHOST_MSG_SET_STATUS && !conn->configured && conn->session != NULL &&
-		(conn->status & VIRTIO_CONFIG_S_DRIVER_OK) != 0) {
-		conn->configured = true;
-		vdpa_vhost_session_all_dirty(conn);
-	}
+	if (conn->request == VHOST_MSG_SET_STATUS &&
+		(conn->status & VIRTIO_CONFIG_S_DRIVER_OK) != 0)
+		vdpa_vhost_session_configure(conn);
 	return vdpa_vhost_session_commit(conn);
 }
 
@@ -267,12 +261,15 @@ post_locked(struct vhost_conn *conn, const struct vhost_message *msg)
 	case VHOST_MSG_SET_STATUS:
 		conn->status = msg->payload.u64;
 		break;
+	case VHOST_MSG_SET_PROTOCOL_FEATURES:
+		conn->tells_status = (msg->payload.u64 >> VHOST_USER_PROTOCOL_F_STATUS & 1) != 0;
+		break;
 	default:
 		post_ring(conn, msg);
 		break;
 	}
-	if (ret == 0 && conn->binding->contract.virtio_id == VIRTIO_ID_BLOCK)
-		ret = post_block(conn);
+	if (ret == 0 && vdpa_vhost_session_is_forgotten(conn))
+		ret = post_forgotten(conn);
 	if (atomic_load_explicit(&conn->memory_lost, memory_order_relaxed)) {
 		vdpa_vhost_session_fail(conn, "it took its memory away");
 		ret = -EFAULT;

@@ -129,9 +129,11 @@ set_vring_state(int vid, int index, int state)
 	vq->ready = state != 0;
 	vq->dirty = true;
 	conn->changed = true;
-	/* For net dev_conf follows in the same message. */
-	if (conn->binding->contract.virtio_id == VIRTIO_ID_BLOCK)
-		vdpa_vhost_session_commit(conn);
+	if (!vdpa_vhost_session_is_forgotten(conn))
+		goto out; /* dev_conf follows in the same message */
+	if (vq->ready && !conn->tells_status)
+		vdpa_vhost_session_configure(conn);
+	vdpa_vhost_session_commit(conn);
 out:
 	pthread_mutex_unlock(&conn->lock);
 	vdpa_vhost_conn_put(conn);
@@ -152,10 +154,7 @@ dev_conf(int vid)
 	if (conn == NULL)
 		return -ENODEV;
 	pthread_mutex_lock(&conn->lock);
-	if (!conn->configured && !conn->closing && conn->session != NULL) {
-		conn->configured = true;
-		vdpa_vhost_session_all_dirty(conn);
-	}
+	vdpa_vhost_session_configure(conn);
 	vdpa_vhost_session_settle(conn);
 	vdpa_vhost_session_commit(conn);
 	if (conn->request != 0)

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <linux/virtio_ids.h>
+
 #include "vhost_bus.h"
 
 #define LOG_ALL (UINT64_C(1) << VHOST_F_LOG_ALL)
@@ -60,6 +62,21 @@ vdpa_vhost_session_all_dirty(struct vhost_conn *conn)
 	conn->changed = true;
 }
 
+bool
+vdpa_vhost_session_is_forgotten(const struct vhost_conn *conn)
+{
+	return conn->binding->contract.virtio_id == VIRTIO_ID_BLOCK;
+}
+
+void
+vdpa_vhost_session_configure(struct vhost_conn *conn)
+{
+	if (conn->configured || conn->closing || conn->session == NULL)
+		return;
+	conn->configured = true;
+	vdpa_vhost_session_all_dirty(conn);
+}
+
 void
 vdpa_vhost_session_settle(struct vhost_conn *conn)
 {
@@ -83,6 +100,7 @@ vdpa_vhost_session_forget(struct vhost_conn *conn)
 	conn->memory_pending = false;
 	conn->features = 0;
 	conn->status = 0;
+	conn->tells_status = false;
 	vdpa_vhost_memory_unguard(&conn->memory);
 	memset(&conn->memory, 0, sizeof(conn->memory));
 	conn->regions_seq++;
