@@ -17,6 +17,8 @@ checkout; what each step printed is in their folder results/.
 
   --all-releases   also on Debian 13 and Debian testing (devtools/distro.sh), one after the other
                    and beside this machine's own: most tests wait more than they work
+  --sample         of each system test only the first and the last set of parameters; the other
+                   releases of --all-releases run like that, unless --long
   --release NAME   only on this release: trixie, forky, or this machine's own
   --only STEPS     only these steps, separated by commas (see below); "build" is always done
   --long           the large counts, hours instead of minutes
@@ -137,6 +139,7 @@ pytest() {
 test_release() {
 	local system_args=(--builddir "$tree") mutations=false
 	[ $long = no ] || system_args+=(--long)
+	[ $sample = no ] || system_args+=(--sample)
 	if [ $long = yes ] || [ $inside = no ]; then mutations=true; fi
 	build "$tree" build -Dmutations=$mutations || return
 	if wanted unit; then unit "$tree" unit || true; fi
@@ -180,6 +183,7 @@ test_host() {
 
 all_releases=no
 long=no
+sample=no
 verbose=no
 only=
 release=
@@ -192,6 +196,7 @@ while [ $# -gt 0 ]; do
 	--only) only=${2:?--only wants steps}; shift ;;
 	--long) long=yes ;;
 	--verbose) verbose=yes ;;
+	--sample) sample=yes ;;
 	--inside) inside=yes ;;
 	--help | -h) usage; exit 0 ;;
 	--) shift; pytest_args=("$@"); break ;;
@@ -228,6 +233,8 @@ test_others() {
 	local again=(--inside) name rc
 	[ -z "$only" ] || again+=(--only "$only")
 	[ $long = no ] || again+=(--long)
+	[ $all_releases$long != yesno ] || sample=yes
+	[ $sample = no ] || again+=(--sample)
 	[ $verbose = no ] || again+=(--verbose)
 	[ ${#pytest_args[@]} = 0 ] || again+=(-- "${pytest_args[@]}")
 	for name; do

@@ -5,7 +5,7 @@
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Optional, Type
+from typing import Callable, Dict, Iterator, List, Optional, Type
 
 import pytest
 
@@ -22,11 +22,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                     help='back end under test: our daemon (vdpa), or the stock net_vhost in testpmd, '
                          'which proves the test bed')
     group.addoption('--long', action='store_true', help='the large counts')
+    group.addoption('--sample', action='store_true',
+                    help='of each test with parameters only the first and the last set, unless it '
+                         'is marked every_release: what another release needs beside a full run')
     group.addoption('--keep', action='store_true', help='keep the scratch folders')
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line('markers', 'ours: holds for our daemon only, stock net_vhost fails it')
+    config.addinivalue_line('markers', 'every_release: about what differs between releases of DPDK')
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
+    if not config.getoption('--sample'):
+        return
+    sets: Dict[str, List[pytest.Item]] = {}
+    for item in items:
+        sets.setdefault(item.nodeid.split('[')[0], []).append(item)
+    left = [item for same in sets.values() for item in same[1:-1]
+            if not item.get_closest_marker('every_release')]
+    config.hook.pytest_deselected(items=left)
+    gone = set(map(id, left))
+    items[:] = [item for item in items if id(item) not in gone]
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -15,7 +15,7 @@ from traffic import Stream
 from vhost_user import Disconnected, Feature, Protocol, Request, bits, connect
 from vnet import run_flows
 
-pytestmark = pytest.mark.ours
+pytestmark = [pytest.mark.ours, pytest.mark.every_release]
 
 # Device variants: queue pairs, devargs.
 DEVICES = {

@@ -25,6 +25,8 @@ from traffic import Stream
 from vhost_user import HEADER, Disconnected, Feature, NoAnswer, Protocol, Request, bits
 from vnet import run_flows
 
+pytestmark = pytest.mark.every_release
+
 PACKED = bits(Feature.RING_PACKED)
 INDIRECT = bits(Feature.INDIRECT_DESC)
 

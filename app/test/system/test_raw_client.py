@@ -13,6 +13,8 @@ from traffic import Stream
 from vhost_user import Feature, FrontEnd, Listener, Request, bits, connect
 from vnet import run_flows
 
+pytestmark = pytest.mark.every_release
+
 PACKED = bits(Feature.RING_PACKED)
 INDIRECT = bits(Feature.INDIRECT_DESC)
 EVENTS = bits(Feature.EVENT_IDX)

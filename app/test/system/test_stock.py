@@ -17,6 +17,8 @@ from traffic import Stream
 from vhost_user import HEADER, Disconnected, Feature, NoAnswer, Protocol, Request, bits, connect
 from vnet import run_flows
 
+pytestmark = pytest.mark.every_release
+
 # They say something about configuration space, which a stock socket does not pass, or librte_vhost
 # does not know them.
 NEVER = bits(Feature.MAC, Feature.MTU, Feature.STATUS, Feature.GUEST_ANNOUNCE,

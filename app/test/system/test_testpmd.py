@@ -13,6 +13,8 @@ import pytest
 from migration import mode_of, switch
 from testpmd import Testpmd
 
+pytestmark = pytest.mark.every_release
+
 FIRST_BURST = 32
 
 FORMATS = {

@@ -14,6 +14,8 @@ from traffic import Stream
 from vhost_user import Protocol, bits
 from vnet import run_flows
 
+pytestmark = pytest.mark.every_release
+
 LINK_UP = 1
 CONFIG_CHANGE = 2
 STOP_DEADLINE_US = 200000        # whoever waits for a device that hangs waits at least so long
