@@ -649,6 +649,34 @@ full_ring_comes_as_a_whole(void **state)
 	env_free(e);
 }
 
+static void
+backlog_is_what_lies_behind_a_peek(void **state)
+{
+	struct vring_env *e = env_new(4, format(state), 0);
+	uint16_t round, i;
+
+	for (round = 0; round < 9; round++) {
+		for (i = 0; i < 4; i++)
+			env_put_good(e, i, 0);
+		assert_int_equal(env_peek(e, 3), 3);
+		assert_true(vring_dev_backlog(&e->dev, e->chains, 2));
+		assert_true(vring_dev_backlog(&e->dev, e->chains, 3));
+		assert_int_equal(env_peek(e, 4), 4);
+		assert_false(vring_dev_backlog(&e->dev, e->chains, 4));
+		vring_dev_consume(&e->dev, e->chains, 3);
+		assert_true(vring_dev_backlog(&e->dev, e->chains, 0));
+		assert_false(vring_dev_backlog(&e->dev, e->chains + 3, 1));
+		vring_dev_consume(&e->dev, e->chains + 3, 1);
+		assert_int_equal(vring_dev_push_chains(&e->dev, e->chains, 4), 0);
+		vring_dev_flush(&e->dev);
+		assert_false(vring_dev_backlog(&e->dev, e->chains, 0));
+	}
+	env_put_good(e, 0, 0);
+	vring_dev_break(&e->dev, VRING_ERR_CALLER);
+	assert_false(vring_dev_backlog(&e->dev, e->chains, 0));
+	env_free(e);
+}
+
 static uint64_t split_format, packed_format = F_PACKED;
 
 #define BOTH(f)                                              \
@@ -682,6 +710,7 @@ main(void)
 		BOTH(the_users_reason_breaks_the_queue),
 		BOTH(every_size_goes_round),
 		BOTH(full_ring_comes_as_a_whole),
+		BOTH(backlog_is_what_lies_behind_a_peek),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -303,6 +303,21 @@ vring_dev_pending(struct vring_dev *q)
 }
 
 bool
+vring_dev_backlog(const struct vring_dev *q, const struct vring_chain *chains, uint16_t nr)
+{
+	const struct vring_packed_desc *desc = q->desc;
+	uint16_t slot = q->avail;
+	bool wrap = q->avail_wrap;
+
+	if (q->error)
+		return false;
+	if (!q->packed)
+		return (uint16_t)(q->avail_seen - q->avail) > nr;
+	vring_forward(&slot, &wrap, dev_slots(q, chains, nr), q->size);
+	return vring_is_avail(vring_load16(&desc[slot].flags), wrap);
+}
+
+bool
 vring_dev_arm(struct vring_dev *q)
 {
 	struct vring_used *ring = q->device;

@@ -275,6 +275,13 @@ bool vring_dev_arm(struct vring_dev *q);
  */
 void vring_dev_disarm(struct vring_dev *q);
 
+/**
+ * Is more available behind the first @p nr chains of the last peek? A hint, cheap enough for each
+ * burst: split tells what the index said when it was last read; packed reads one descriptor's
+ * flags. False on a broken queue.
+ */
+bool vring_dev_backlog(const struct vring_dev *q, const struct vring_chain *chains, uint16_t nr);
+
 /** Is a buffer available that was not consumed? Reads the ring's index or flags. */
 bool vring_dev_pending(struct vring_dev *q);
 

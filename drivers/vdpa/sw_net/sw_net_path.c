@@ -269,14 +269,52 @@ forward_stuck(struct sw_net_flow *flow, const struct sw_net_burst *out,
 	return 0;
 }
 
+/*
+ * Move frames out[0] to out[nr_out - 1]. At first as many receive buffers as frames are looked at:
+ * only where frames take more than one each are more of them needed.
+ * @return 0, or the negative sw_net_frame_result that stopped it; *nr_in: buffers peeked last
+ */
+static int
+forward_all(struct sw_net_flow *flow, const struct sw_net_burst *out, uint16_t nr_out,
+	struct sw_net_burst *in, uint16_t *nr_in, struct moved *moved)
+{
+	struct sw_net_vq *tx = flow->tx, *rx = flow->rx;
+	/* a driver that waits for us gets its frames early; a long backlog is published at once */
+	bool backlog = nr_out == BURST && vring_dev_backlog(&tx->ring, out->chains, nr_out);
+	uint16_t chunk = backlog ? BURST : CHUNK;
+	bool more = rx->mergeable;
+
+	while (moved->nr_tx < nr_out) {
+		uint16_t tx_at = moved->nr_tx, rx_at = moved->nr_rx;
+		uint16_t end = RTE_MIN(tx_at + chunk, nr_out);
+		int stop = forward_chunk(tx, rx, out->chains, end, in->chains, *nr_in, moved);
+
+		if (unlikely(flow->capturing)) {
+			sw_net_capture_sent(tx, out->chains + tx_at, moved->nr_tx - tx_at);
+			sw_net_capture_received(rx, in->chains + rx_at, moved->nr_rx - rx_at);
+		}
+		complete_rx(rx, in->chains + rx_at, moved->nr_rx - rx_at);
+		if (likely(stop == 0))
+			continue;
+		if (stop != SW_NET_FRAME_WAIT || !more)
+			return stop;
+		more = false;
+		moved->nr_rx = 0;
+		*nr_in = vring_dev_peek(&rx->ring, in->chains, RX_PEEK, in->segs, NR_SEGS);
+		if (vring_dev_error(&rx->ring) != VRING_ERR_NONE)
+			return stop;
+	}
+	return 0;
+}
+
 static unsigned int
 forward(struct sw_net_flow *flow)
 {
 	struct sw_net_vq *tx = flow->tx, *rx = flow->rx;
 	struct moved moved = {0};
 	struct sw_net_burst out, in;
-	uint16_t nr_out, nr_in, chunk;
-	int stop = 0;
+	uint16_t nr_out, nr_in;
+	int stop;
 
 	if (unlikely(sw_net_is_holding(flow->held)))
 		return sw_net_held_deliver(flow, tx);
@@ -290,26 +328,13 @@ forward(struct sw_net_flow *flow)
 		flow->blocked = false;
 		return finish_burst(flow, 0);
 	}
-	nr_in = vring_dev_peek(
-		&rx->ring, in.chains, rx->mergeable ? RX_PEEK : nr_out, in.segs, NR_SEGS);
+	nr_in = vring_dev_peek(&rx->ring, in.chains, nr_out, in.segs, NR_SEGS);
 	if (unlikely(vring_dev_error(&rx->ring) != VRING_ERR_NONE)) {
 		sw_net_vq_fail(rx, NULL);
 		return finish_burst(flow, 0);
 	}
-	/* a driver that waits for us gets its frames early; a long backlog is published at once */
-	chunk = nr_out < BURST ? CHUNK : BURST;
-	while (stop == 0 && moved.nr_tx < nr_out) {
-		uint16_t tx_at = moved.nr_tx, rx_at = moved.nr_rx;
-
-		stop = forward_chunk(tx, rx, out.chains, RTE_MIN(tx_at + chunk, nr_out), in.chains,
-			nr_in, &moved);
-		if (unlikely(flow->capturing)) {
-			sw_net_capture_sent(tx, out.chains + tx_at, moved.nr_tx - tx_at);
-			sw_net_capture_received(rx, in.chains + rx_at, moved.nr_rx - rx_at);
-		}
-		complete_rx(rx, in.chains + rx_at, moved.nr_rx - rx_at);
-		complete_tx(tx, out.chains + tx_at, moved.nr_tx - tx_at);
-	}
+	stop = forward_all(flow, &out, nr_out, &in, &nr_in, &moved);
+	complete_tx(tx, out.chains, moved.nr_tx);
 	count_moved(tx, rx, &moved);
 	if (likely(moved.nr_tx != 0 || stop != SW_NET_FRAME_WAIT))
 		flow->blocked = false;
@@ -319,6 +344,8 @@ forward(struct sw_net_flow *flow)
 		sw_net_vq_fail(tx, "device-writable segment in a transmit buffer");
 	else if (unlikely(stop == SW_NET_FRAME_BAD_RX))
 		sw_net_vq_fail(rx, "device-readable segment in a receive buffer");
+	else if (unlikely(vring_dev_error(&rx->ring) != VRING_ERR_NONE))
+		sw_net_vq_fail(rx, NULL);
 	else if (unlikely(stop == SW_NET_FRAME_CUT))
 		sw_net_cut_take(flow, &out.chains[moved.nr_tx++]);
 	return finish_burst(flow, moved.nr_tx);
