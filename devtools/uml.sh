@@ -10,7 +10,8 @@ set -euo pipefail
 
 suite=${UML_SUITE:-forky}
 uml_dir=$(realpath -m "$cache_dir/uml")
-modules='failover.ko net_failover.ko virtio_net.ko virtio_blk.ko'
+modules='failover.ko net_failover.ko virtio_net.ko virtio_blk.ko
+	llc.ko stp.ko garp.ko mrp.ko 8021q.ko'
 loader=ld-linux-x86-64.so.2
 
 usage() {
@@ -50,7 +51,16 @@ build_tree() {
 	echo "$version" > "$tree/version"
 }
 
-cached() { [ -x "$uml_dir/current/linux" ] && "$uml_dir/current/linux" --version >/dev/null 2>&1; }
+# The tree in $1 runs here, and has all that this version asks for.
+is_whole() {
+	local name
+	for name in $modules; do
+		[ -r "$1/modules/$name" ] || return 1
+	done
+	[ -x "$1/linux" ] && "$1/linux" --version >/dev/null 2>&1
+}
+
+cached() { is_whole "$uml_dir/current"; }
 
 make_current() {
 	local libc target
@@ -63,7 +73,7 @@ make_current() {
 	version=$(dpkg-deb -f "$(fetched user-mode-linux)" Version)
 	libc=$(dpkg-deb -f "$(fetched libc6)" Version)
 	target=$uml_dir/$(echo "$version-libc$libc" | tr -c 'A-Za-z0-9.+\n-' _)
-	if [ ! -d "$target" ] || ! "$target/linux" --version > /dev/null 2>&1; then
+	if ! is_whole "$target"; then
 		build_tree "$target"
 		rm -rf "$target"
 		mv "$work/tree" "$target"

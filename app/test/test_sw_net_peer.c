@@ -379,6 +379,46 @@ an_end_may_come_and_go_under_load(void **state)
 	net_device_del("a");
 }
 
+static void
+a_guest_is_announced_to_the_other_end(void **state)
+{
+	static const uint64_t formats[] = {0, F(NET_F_MRG_RXBUF), F(F_RING_PACKED)};
+	/* a RARP request of 02:00:00:00:00:07 for itself, RFC 903 */
+	static const uint8_t wanted[60] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 7,
+		0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, 3, 2, 0, 0, 0, 0, 7, 0, 0, 0, 0, 2, 0, 0, 0, 0, 7};
+	static const uint8_t mac[6] = {2, 0, 0, 0, 0, 7}, group[6] = {3, 0, 0, 0, 0, 7}, zero[6];
+	uint8_t got[9000];
+
+	(void)state;
+	for (unsigned int i = 0; i < 3; i++) {
+		struct net_guest a, b;
+
+		add_pair("");
+		open_guest(&a, "a", 0);
+		/* the other end runs nobody yet */
+		assert_int_equal(vdpa_session_announce(a.session, mac), 0);
+		assert_int_equal(vdpa_session_sync(a.session, 2000), 0);
+		open_guest(&b, "b", formats[i]);
+		net_link_wait(&a, true);
+		exchange(&a, &b, 200, i);
+		net_guest_fill(&b, 0, UINT16_MAX);
+		for (unsigned int k = 0; k < 3; k++) {
+			assert_int_equal(vdpa_session_announce(a.session, mac), 0);
+			assert_int_equal(net_guest_wait(&b, 0, NULL, got, sizeof(got), 2000), 60);
+			assert_memory_equal(got, wanted, sizeof(wanted));
+		}
+		assert_int_equal(net_stat(b.dev, RX, "packets"), 4);
+		assert_int_equal(vdpa_session_announce(a.session, group), -EINVAL);
+		assert_int_equal(vdpa_session_announce(a.session, zero), -EINVAL);
+		/* it hears nothing of its own */
+		exchange(&a, &b, 300, i);
+		net_guest_close(&a);
+		net_guest_close(&b);
+		net_device_del("a");
+		net_device_del("b");
+	}
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, net_guest_teardown)
 
 int
@@ -391,6 +431,7 @@ main(void)
 		TEST(the_link_is_up_while_the_other_end_runs),
 		TEST(frames_wait_for_a_running_receiver_without_buffers),
 		TEST(ends_with_different_numbers_of_pairs_share_what_both_have),
+		TEST(a_guest_is_announced_to_the_other_end),
 		TEST(a_third_device_and_a_device_itself_are_refused),
 		TEST(an_end_may_come_and_go_under_load),
 	};

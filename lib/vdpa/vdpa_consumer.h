@@ -47,6 +47,7 @@ struct vdpa_contract {
 	uint32_t config_size_bytes;
 	/** what is written can be logged (VHOST_F_LOG_ALL), by the device or the relay */
 	bool can_log;
+	bool can_announce; /**< net: vdpa_session_announce() */
 };
 
 /**
@@ -176,6 +177,12 @@ int vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states
  * @return 0; -ETIMEDOUT.
  */
 int vdpa_session_sync(struct vdpa_session *session, uint32_t deadline_ms);
+/**
+ * Have the device tell the network where the guest of this address is (vhost-user SEND_RARP): at
+ * once, or as soon as its datapath runs. Never blocks.
+ * @return 0; -ENOTSUP not with this device; -EINVAL a group address or zero.
+ */
+int vdpa_session_announce(struct vdpa_session *session, const uint8_t mac[6]);
 /**
  * End the attachment: its datapath is stopped, then the session freed, by the op pool. Never
  * blocks; session is gone.

@@ -189,6 +189,7 @@ make_contract(struct vdpa_device_priv *priv)
 	contract->vq_size_max = info->vq_size_max;
 	contract->config_size_bytes = info->config_size_bytes;
 	contract->can_log = can_log(info, info->relay);
+	contract->can_announce = ops->announce != NULL;
 }
 
 static void
@@ -456,6 +457,7 @@ vdpa_device_config_load(struct vdpa_device_priv *priv)
 	if (rc != 0)
 		return vdpa_error_set(rc, "%s: config_read: %s", priv->dev->name, strerror(-rc));
 	pthread_mutex_lock(&priv->lock);
+	vdpa_announce_overlay(priv, config);
 	memcpy(priv->config, config, size);
 	pthread_mutex_unlock(&priv->lock);
 	return 0;

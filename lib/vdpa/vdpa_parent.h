@@ -179,6 +179,7 @@ struct vdpa_range {
  * - vq_stats: no statistics
  * - vq_group: a queue is in a group of its own, of which the parent's paths are not part
  * - set_active_queues: all queues that run are active; MQ with CTRL_VQ is not offered by the class
+ * - announce: front ends are told that they have to do that themselves
  * - cvq: CTRL_VQ offered only with set_active_queues or VDPA_CAP_CTRL_VQ
  * - config_read: config_size_bytes must be 0
  * - config_write: writes by the consumer are refused (-ENOTSUP)
@@ -244,6 +245,13 @@ struct vdpa_device_ops {
 
 	/** net: from now on pairs 0 to nr_pairs - 1 carry traffic. Only while running. */
 	int (*set_active_queues)(struct vdpa_device *dev, uint16_t nr_pairs);
+	/**
+	 * net: tell the network that the guest of this address is here now (a RARP frame, as after
+	 * live migration), out of the port to which it is connected. Only while running.
+	 * @return 0, also where there is no network; -EAGAIN no room for it now: the front end asks
+	 *	several times.
+	 */
+	int (*announce)(struct vdpa_device *dev, const uint8_t mac[6]);
 	/**
 	 * net: a control command (virtio 1.2, 5.1.6.5) other than VQ_PAIRS_SET and ANNOUNCE_ACK,
 	 * its length and contents already checked. -ENOTSUP and any other error is answered with

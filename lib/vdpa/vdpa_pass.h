@@ -145,6 +145,13 @@ int vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
  */
 void vdpa_pass_let_go(struct vdpa_binding *binding);
 
+/* ---- vdpa_announce.c ---- */
+/* What a session asked for, once its device runs. */
+void vdpa_pass_announce(struct vdpa_binding *binding);
+/* All runs. fresh: from the start of every ring. */
+void
+vdpa_pass_arrived(struct vdpa_binding *binding, const struct vdpa_plan *plan, bool fresh);
+
 /* ---- vdpa_reconcile.c ---- */
 /* One that was closed while this pass started it is stopped by the next. */
 void vdpa_pass_free_closed(struct vdpa_binding *binding);

@@ -278,6 +278,7 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 	if (plan->ctrl_vq >= 0 && binding->plan[plan->ctrl_vq].ready &&
 		!binding->plan[plan->ctrl_vq].failed)
 		vdpa_pass_vq_start(binding, plan, plan->ctrl_vq);
+	vdpa_pass_arrived(binding, plan, fresh);
 	vdpa_device_event(priv, VDPA_EVENT_STARTED, "started: %u virtqueues", binding->run.nr_vqs);
 	/* the consumer may have been signalled into descriptors that nobody read */
 	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++)

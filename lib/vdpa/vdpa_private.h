@@ -18,6 +18,7 @@
  *   vdpa_worker.c     datapath workers and paths
  *   vdpa_type.c       what a virtio device type means (net, block); feature names
  *   vdpa_cvq.c        net control virtqueue served by the class
+ *   vdpa_announce.c   where a guest is now, told to the network
  *   vdpa_args.c       key=value parsing, error text
  *
  * Lock order: registry, binding, op pool. None is held during an op, a callback of a bus driver, or
@@ -194,6 +195,7 @@ struct vdpa_device_priv {
 	enum vdpa_health health;
 	bool hung; /* an op passed its deadline: never call it again */
 	bool config_valid;
+	bool announce; /* the guest is asked to, in its configuration space */
 	uint8_t config[256];
 	char bound[160];
 	char last_error[160];
@@ -245,6 +247,9 @@ struct vdpa_session {
 	uint32_t log_seq;
 	struct vdpa_log *log_view;
 	uint32_t seq, seq_done;      /* of sets and stops; what the last pass dealt with */
+	bool arrived;                /* it was started once; the pass's */
+	bool announce;               /* the device is to announce this address */
+	uint8_t announce_mac[6];
 	bool start_failed;           /* tried again only after a driver's reset */
 	int result;                  /* of the last pass */
 	struct vdpa_session_vq *vqs; /* nr_vqs of the contract */
@@ -299,6 +304,12 @@ struct vdpa_binding {
 	struct vdpa_doorbell *doorbells;
 };
 void vdpa_session_free(struct vdpa_session *session);
+
+/* ---- announcements (vdpa_announce.c) ---- */
+/* The driver has done what it was asked to. Op thread. */
+void vdpa_announce_acknowledged(struct vdpa_device_priv *priv);
+/* Add to configuration space what is asked of the driver. Lock held. */
+void vdpa_announce_overlay(struct vdpa_device_priv *priv, void *space);
 
 /* ---- the pass (vdpa_reconcile.c) ---- */
 void vdpa_reconcile(struct vdpa_work *work);

@@ -327,6 +327,8 @@ reconcile(struct vdpa_binding *binding)
 	take_plan(binding, &plan);
 	apply(binding, &plan);
 	if (!vdpa_pass_is_hung(priv))
+		vdpa_pass_announce(binding);
+	if (!vdpa_pass_is_hung(priv))
 		serve_cvq(binding, &plan);
 	drop_plan(binding, &plan);
 	if (vdpa_pass_is_hung(priv))

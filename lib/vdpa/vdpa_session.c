@@ -65,6 +65,12 @@ effect_command(void *arg, uint8_t cls, uint8_t cmd, const void *data, size_t len
 	return rc != 0 ? rc : vdpa_device_config_load(priv);
 }
 
+static void
+effect_announce_ack(void *arg)
+{
+	vdpa_announce_acknowledged(((struct vdpa_binding *)arg)->priv);
+}
+
 static int
 binding_alloc(struct vdpa_binding *binding)
 {
@@ -85,6 +91,7 @@ binding_alloc(struct vdpa_binding *binding)
 		struct vdpa_cvq_effects effects = {
 			.set_pairs = effect_set_pairs,
 			.command = effect_command,
+			.announce_ack = effect_announce_ack,
 			.arg = binding,
 		};
 

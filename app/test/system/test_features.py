@@ -51,6 +51,7 @@ FEATURES = {
     Feature.CTRL_VQ: CONTROL,
     Feature.CTRL_RX: CONTROL,
     Feature.CTRL_MAC_ADDR: CONTROL,
+    Feature.GUEST_ANNOUNCE: CONTROL,
     # The device has no such function.
     Feature.CTRL_GUEST_OFFLOADS: NOWHERE,
     Feature.GUEST_TSO4: NOWHERE,
@@ -63,7 +64,6 @@ FEATURES = {
     Feature.HOST_UFO: NOWHERE,
     Feature.CTRL_VLAN: NOWHERE,
     Feature.CTRL_RX_EXTRA: NOWHERE,
-    Feature.GUEST_ANNOUNCE: NOWHERE,
     Feature.RSS: NOWHERE,
     Feature.ORDER_PLATFORM: NOWHERE,
     # Agreed with the device, kept from the front end.
@@ -85,7 +85,7 @@ PROTOCOL = {
     Protocol.BACKEND_REQ: True,
     Protocol.CONFIG: True,
     Protocol.STATUS: True,
-    Protocol.RARP: False,               # only with a device that announces
+    Protocol.RARP: True,                # the device announces
     Protocol.MTU: False,                # the device's MTU stands in its config space
     Protocol.CROSS_ENDIAN: False,
     Protocol.CRYPTO_SESSION: False,

@@ -6,16 +6,21 @@ import os
 import re
 import resource
 import time
+from types import SimpleNamespace
 
 import pytest
 
 import pcapng
 from daemon import Prompt
-from linux import boot, connect_pair, exchange, expect_all, linux_kernel, ping, serve, without
+from linux import (boot, connect_pair, exchange, expect_all, linux_kernel, ping, serve, transfer,
+                   without)
+from migration import Nomad
 from proc import wait_until
-from raw_nic import BASIC
+from raw_nic import BASIC, WANTED_PROTOCOL
 from traffic import Stream
-from vhost_user import Feature, bits
+from vhost_user import Feature, Protocol, bits
+from virtio_pci import BASIC as DRIVER
+from virtio_pci import NetDriver
 from vnet import run_flows
 
 __all__ = ['boot', 'linux_kernel', 'serve']     # fixtures
@@ -323,3 +328,122 @@ def test_captures_begin_and_end_in_traffic(operated, boot, folder, is_long):
     _, captured = pcapng.read(folder / 'last.pcapng')
     stats = [one.direction for one in captured if one.data[12:14] == b'\x08\x00']
     assert stats.count('in') >= 500 and stats.count('out') >= 500
+
+
+MAC = bytes.fromhex('020000001234')
+
+
+def rarp(mac: bytes) -> bytes:
+    """A reverse request of a host for its own address (RFC 903), which announces it."""
+    frame = b'\xff' * 6 + mac + bytes.fromhex('8035 0001 0800 06 04 0003')
+    return (frame + mac + bytes(4) + mac + bytes(4)).ljust(60, b'\0')
+
+
+def peer_of(nics, path, **options):
+    """The other end of a pair: a raw client that collects what comes."""
+    nic = nics(**options).bring_up(path)
+    nic.came = []
+    return nic
+
+
+def comes(nic, frame: bytes, timeout_s: float = 10.0) -> None:
+    def came() -> bool:
+        nic.came += nic.net[0].receive()
+        return frame in nic.came
+    wait_until(came, timeout_s, f'{frame[:42].hex()} comes')
+
+
+@pytest.mark.parametrize('more', [0, bits(Feature.RING_PACKED)], ids=['split', 'packed'])
+def test_front_end_has_its_guest_announced(operated, nics, more):
+    """SEND_RARP, as a raw client sends it, also before the rings run."""
+    served, operator = operated(sockets=2, joined=True)
+    peer = peer_of(nics, served.paths[1], features=BASIC | more)
+    nic = nics(protocol=WANTED_PROTOCOL | bits(Protocol.RARP)).connect(served.paths[0])
+    nic.negotiate()
+    assert nic.vu.protocol >> Protocol.RARP & 1
+    nic.agree()
+    nic.vu.send_rarp(MAC)
+    nic.start()
+    comes(peer, rarp(MAC))
+    for number in range(5):
+        mac = MAC[:5] + bytes([number])
+        nic.vu.send_rarp(mac)
+        comes(peer, rarp(mac))
+    for wrong in (b'\xff' * 6, bytes(6)):
+        nic.vu.send_rarp(wrong)
+    stream = Recorder()
+    nic.net[0].send([stream.make()])
+    comes(peer, stream.frames[0])
+    assert set(peer.came) == {rarp(MAC), stream.frames[0],
+                              *(rarp(MAC[:5] + bytes([n])) for n in range(5))}
+    served.backend.expect_alive()
+
+
+def test_guest_is_announced_where_it_arrives(operated, nics, need_qemu, programs, tools, folder):
+    """A stock QEMU has its guest announced at the destination of a migration."""
+    served, operator = operated(sockets=4, joined=True)
+    peers = [peer_of(nics, served.paths[n]) for n in (1, 3)]
+    ends = SimpleNamespace(paths=served.paths[0::2], pairs=1)
+    nomad = Nomad(programs, tools, folder, ends, 1)
+    nomad.driver = NetDriver(nomad.machine, wanted=DRIVER, pairs=1).start()
+    nomad.move()
+    query = nomad.machine.qmp.execute('query-rx-filter')
+    mac = bytes.fromhex(query[0]['main-mac'].replace(':', ''))
+    comes(peers[1], rarp(mac))
+    peers[0].came += peers[0].net[0].receive()
+    assert rarp(mac) not in peers[0].came
+
+
+TAGS = {
+    'tagged': '8100 2005',
+    'priority': '8100 e000',
+    'twice': '88a8 0064 8100 0065',
+}
+
+
+@pytest.mark.parametrize('joined', [False, True], ids=['loopback', 'peer'])
+@pytest.mark.parametrize('tags', sorted(TAGS))
+def test_vlan_frames_pass_whole(operated, nics, tags, joined):
+    served, operator = operated(sockets=2, joined=joined)
+    nic = nics(max_frame=1522).bring_up(served.paths[0])
+    to = peer_of(nics, served.paths[1], max_frame=1522) if joined else nic
+    if joined:
+        wait_until(lambda: operator.link().startswith('up'), 5.0, 'the link is up')
+    tag = bytes.fromhex(TAGS[tags])
+    frames = [frame[:12] + tag + frame[12:] for frame in
+              (Stream(0, sizes=(60, 1514), seed=seed).make() for seed in range(100))]
+    nic.net[0].send(frames)
+    came = []
+
+    def all_came() -> bool:
+        came.extend(to.net[0].receive())
+        return len(came) == len(frames)
+    wait_until(all_came, 10.0, 'all frames come', 0.001)
+    assert came == frames
+
+
+def test_two_linux_guests_talk_in_a_vlan(operated, boot, folder, linux_kernel):
+    """The kernel's own VLAN interfaces; the tag is on the wire."""
+    served, operator = operated(sockets=2, joined=True)
+    path = folder / 'vlan.pcapng'
+    capture(operator, path)
+    with boot(served.paths[0], name='left') as left, boot(served.paths[1], name='right') as right:
+        connect_pair(left, right)
+        for guest, address in ((left, '10.8.0.1/24'), (right, '10.8.0.2/24')):
+            for module in ('llc', 'stp', 'garp', 'mrp', '8021q'):
+                guest.run('insmod', str(linux_kernel.parent / 'modules' / f'{module}.ko'))
+            guest.sh(f'''ip link add link eth0 name v5 type vlan id 5
+                         ip address add {address} dev v5
+                         ip link set v5 up''')
+        ping(left, '10.8.0.2')
+        transfer(left, right, '10.8.0.2', 5 << 20)
+        operator.set('link', 'down')
+        left.wait_carrier(False, 'v5')
+        operator.set('link', 'up')
+        left.wait_carrier(True, 'v5')
+        ping(left, '10.8.0.2')
+    capture(operator, 'off')
+    _, captured = pcapng.read(path)
+    tagged = [one for one in captured if one.data[12:18] == bytes.fromhex('8100 0005 0800')]
+    for direction in ('in', 'out'):
+        assert sum(one.direction == direction for one in tagged) >= 40     # the pings alone

@@ -18,6 +18,7 @@
  *	sw_net_frame.c	a frame that is not of the common shape
  *	sw_net_gso.c	frames in mbufs: cut by DPDK's library, kept until there is room, received
  *	sw_net_mbuf.c	a frame as mbuf, and what its flags say in a virtio-net header
+ *	sw_net_announce.c	where a guest is, told to its peer
  *	sw_net_capture.c	frames into a file for wireshark
  *
  * A flow is the path of one transmit queue to the receive queue that takes its frames: of the same
@@ -233,6 +234,9 @@ int
 sw_net_dev_set(const struct vdpa_mgmtdev *mgmtdev, struct vdpa_device *vdpa, const char *args);
 /* A queue stopped, or args.mtu changed; the link lock is held. */
 void sw_net_mtu_settle(struct sw_net_dev *dev);
+
+/* ---- sw_net_announce.c ---- */
+int sw_net_announce(struct vdpa_device *vdpa, const uint8_t mac[ETH_ALEN]);
 
 /* ---- sw_net_capture.c ---- */
 #define SW_NET_SNAPLEN_MIN     64

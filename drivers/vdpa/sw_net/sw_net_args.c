@@ -40,7 +40,7 @@ static const char *const keys[] = {
 };
 
 /*
- * GUEST_ANNOUNCE and CTRL_VLAN are not there: nothing would be done for them.
+ * CTRL_VLAN is not there: nothing would be done for it. GUEST_ANNOUNCE is the class's.
  * ACCESS_PLATFORM: every address is translated by the domain's table.
  */
 uint64_t
@@ -63,7 +63,8 @@ sw_net_features(uint16_t nr_pairs, bool tso)
 		features |= SW_NET_BIT(VIRTIO_NET_F_MQ);
 	if (nr_pairs <= SW_NET_PAIRS_MAX_CTRL)
 		features |= SW_NET_BIT(VIRTIO_NET_F_CTRL_VQ) | SW_NET_BIT(VIRTIO_NET_F_CTRL_RX) |
-			SW_NET_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR);
+			SW_NET_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) |
+			SW_NET_BIT(VIRTIO_NET_F_GUEST_ANNOUNCE);
 	return features;
 }
 

@@ -296,6 +296,7 @@ const struct vdpa_device_ops sw_net_ops = {
 	.vq_group = sw_net_vq_group,
 	.vq_stat_names = sw_net_stat_names,
 	.set_active_queues = sw_net_set_active_queues,
+	.announce = sw_net_announce,
 	.cvq = sw_net_cvq,
 	.config_read = sw_net_config_read,
 	.update_memory = sw_net_update_memory,

@@ -185,16 +185,25 @@ vdpa_vhost_offered(const struct vdpa_contract *contract, bool own_socket)
 }
 
 /*
- * STATUS: rings are all known when dev_conf comes. BACKEND_REQ: config changes are told. Not here,
- * though librte_vhost would pass them: RARP (a device that announces), NET_MTU (the device's MTU is
- * in configuration space), BACKEND_SEND_FD and HOST_NOTIFIER (come with a device that has doorbell
- * pages), PAGEFAULT. CONFIGURE_MEM_SLOTS never: librte_vhost does not tell a vDPA device of it.
+ * STATUS: rings are all known when dev_conf comes. BACKEND_REQ: config changes are told. RARP: with
+ * a device that announces. Not here, though librte_vhost would pass them: NET_MTU (the device's MTU
+ * is in configuration space), BACKEND_SEND_FD and HOST_NOTIFIER (come with a device that has
+ * doorbell pages), PAGEFAULT. CONFIGURE_MEM_SLOTS never: librte_vhost does not tell a vDPA device
+ * of it.
  */
-const uint64_t vdpa_vhost_protocol_features = UINT64_C(1) << VHOST_USER_PROTOCOL_F_MQ |
+static const uint64_t protocol_features = UINT64_C(1) << VHOST_USER_PROTOCOL_F_MQ |
 	UINT64_C(1) << VHOST_USER_PROTOCOL_F_LOG_SHMFD |
 	UINT64_C(1) << VHOST_USER_PROTOCOL_F_REPLY_ACK |
 	UINT64_C(1) << VDPA_VHOST_PROTOCOL_F_BACKEND_REQ |
 	UINT64_C(1) << VHOST_USER_PROTOCOL_F_CONFIG | UINT64_C(1) << VHOST_USER_PROTOCOL_F_STATUS;
+
+uint64_t
+vdpa_vhost_protocol_features(const struct vdpa_contract *contract)
+{
+	const uint64_t rarp = UINT64_C(1) << VHOST_USER_PROTOCOL_F_RARP;
+
+	return contract->can_announce ? protocol_features | rarp : protocol_features;
+}
 
 /*
  * User Mode Linux reads the answer as a count of rings and refuses less than it needs, others read

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -80,6 +81,20 @@ pre_set_channel(struct vhost_conn *conn, struct vhost_message *msg)
 		vdpa_vhost_channel_set(conn->binding, fcntl(fds->fds[0], F_DUPFD_CLOEXEC, 0));
 }
 
+/* The address lies in the first bytes of the payload. */
+static void
+pre_send_rarp(struct vhost_conn *conn, const struct vhost_message *msg)
+{
+	uint8_t mac[sizeof(msg->payload.u64)];
+
+	if (conn->session == NULL || msg->size_bytes < sizeof(mac))
+		return;
+	memcpy(mac, &msg->payload, sizeof(mac));
+	if (vdpa_session_announce(conn->session, mac) < 0)
+		VHOST_LOG_LIMITED(WARNING, "%s: %s is not announced: %s", conn->binding->name,
+			conn->peer, vdpa_error_text());
+}
+
 static enum rte_vhost_msg_result
 pre_own(struct vhost_conn *conn, struct vhost_message *msg)
 {
@@ -87,7 +102,7 @@ pre_own(struct vhost_conn *conn, struct vhost_message *msg)
 		vdpa_vhost_session_fail(conn, "it does not read its replies");
 		return vdpa_vhost_message_end(msg);
 	}
-	if (!vdpa_vhost_message_expected(msg->request)) {
+	if (!vdpa_vhost_message_expected(msg->request, &conn->binding->contract)) {
 		VHOST_LOG_LIMITED(ERR,
 			"%s: %s sent message %u, which belongs to a feature that was never "
 			"offered",
@@ -140,6 +155,9 @@ pre_locked(struct vhost_conn *conn, struct vhost_message *msg)
 	case VHOST_MSG_SET_LOG_BASE:
 		/* It unmaps the former one. */
 		vdpa_vhost_session_log_forget(conn);
+		break;
+	case VHOST_MSG_SEND_RARP:
+		pre_send_rarp(conn, msg);
 		break;
 	case VHOST_MSG_GET_CONFIG:
 		conn->config_offset = msg->payload.config.offset;

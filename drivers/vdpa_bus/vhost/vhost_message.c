@@ -53,7 +53,7 @@ vdpa_vhost_message_reply(struct vhost_message *msg, uint64_t value)
 }
 
 bool
-vdpa_vhost_message_expected(uint32_t request)
+vdpa_vhost_message_expected(uint32_t request, const struct vdpa_contract *contract)
 {
 	switch (request) {
 	case VHOST_MSG_GET_FEATURES:
@@ -80,6 +80,8 @@ vdpa_vhost_message_expected(uint32_t request)
 	case VHOST_MSG_SET_STATUS:
 	case VHOST_MSG_GET_STATUS:
 		return true;
+	case VHOST_MSG_SEND_RARP:
+		return contract->can_announce;
 	default:
 		return false;
 	}

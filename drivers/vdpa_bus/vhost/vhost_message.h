@@ -35,6 +35,7 @@ enum vhost_request {
 	VHOST_MSG_SET_PROTOCOL_FEATURES = 16,
 	VHOST_MSG_GET_QUEUE_NUM = 17,
 	VHOST_MSG_SET_VRING_ENABLE = 18,
+	VHOST_MSG_SEND_RARP = 19,
 	VHOST_MSG_SET_BACKEND_REQ_FD = 21,
 	VHOST_MSG_GET_CONFIG = 24,
 	VHOST_MSG_SET_CONFIG = 25,
@@ -84,7 +85,7 @@ enum rte_vhost_msg_result vdpa_vhost_message_reply(struct vhost_message *msg, ui
  * false: it belongs to a feature or protocol feature that we do not offer; librte_vhost checks
  * nothing of that.
  */
-bool vdpa_vhost_message_expected(uint32_t request);
+bool vdpa_vhost_message_expected(uint32_t request, const struct vdpa_contract *contract);
 /* The ring that a message is about, or UINT16_MAX. */
 uint16_t vdpa_vhost_message_ring(const struct vhost_message *msg);
 /* Why librte_vhost would refuse this SET_MEM_TABLE; NULL: it will do. */

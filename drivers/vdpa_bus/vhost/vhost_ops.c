@@ -44,8 +44,7 @@ get_features(struct rte_vdpa_device *vdpa, uint64_t *features)
 static int
 get_protocol_features(struct rte_vdpa_device *vdpa, uint64_t *features)
 {
-	RTE_SET_USED(vdpa);
-	*features = vdpa_vhost_protocol_features;
+	*features = vdpa_vhost_protocol_features(&vdpa_vhost_binding_of(vdpa)->contract);
 	return 0;
 }
 
