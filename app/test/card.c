@@ -283,7 +283,7 @@ card_get_info(struct vdpa_device *dev, struct vdpa_info *info)
 		.virtio_id = VIRTIO_ID_NET,
 		.nr_vqs_max = 2 * card->conf.nr_pairs,
 		.vq_size_min = 1,
-		.vq_size_max = 1024,
+		.vq_size_max = card->conf.vq_size_max != 0 ? card->conf.vq_size_max : 1024,
 		.vendor_id = 0x1af4,
 		.config_size_bytes = sizeof(card->config),
 		.features = card->conf.features != 0 ? card->conf.features : CARD_FEATURES,
@@ -667,6 +667,8 @@ card_create(const struct card_conf *conf)
 	if (conf->no_fence)
 		card->ops.fence = NULL;
 	memcpy(card->config.mac, mac, sizeof(mac));
+	if (conf->mac_last != 0)
+		card->config.mac[5] = conf->mac_last;
 	card->config.status = VIRTIO_NET_S_LINK_UP;
 	card->config.max_virtqueue_pairs = conf->nr_pairs;
 	card->dev.name = card->conf.name;

@@ -35,6 +35,8 @@ struct card_conf {
 	bool no_fence;
 	bool logs; /**< reports what it writes (VDPA_CAP_DIRTY) */
 	enum vdpa_relay_policy relay;
+	uint8_t mac_last;     /**< last byte of its MAC address; 0: that of CARD_MAC */
+	uint16_t vq_size_max; /**< 0: 1024 */
 };
 
 struct card;

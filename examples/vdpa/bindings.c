@@ -11,10 +11,9 @@
 
 #include "daemon.h"
 
-/* What was made for one device. */
+/* What was made for one binding, whatever device serves it now. */
 struct entry {
-	struct vdpa_device *dev;
-	char name[VDPA_NAME_MAX];
+	struct vdpa_binding *binding;
 	struct vdpa_bus_driver *driver; /* bound by it, or NULL */
 	char *path;                     /* the socket, or NULL */
 	bool listens;                   /* on it: the file is ours */
@@ -24,13 +23,19 @@ struct entry {
 static struct entry *entries;
 static size_t nr_entries;
 
+static const char *
+entry_name(const struct entry *entry)
+{
+	return vdpa_binding_device(entry->binding)->name;
+}
+
 static struct entry *
 entry_find(const char *name)
 {
 	size_t i;
 
 	for (i = 0; i < nr_entries; i++)
-		if (strcmp(entries[i].name, name) == 0)
+		if (strcmp(entry_name(&entries[i]), name) == 0)
 			return &entries[i];
 	return NULL;
 }
@@ -39,16 +44,16 @@ static struct entry *
 entry_get(struct vdpa_device *dev)
 {
 	struct entry *entry = entry_find(dev->name);
+	struct vdpa_binding *binding = vdpa_device_binding(dev);
 
-	if (entry != NULL)
+	if (entry != NULL || binding == NULL)
 		return entry;
 	entry = reallocarray(entries, nr_entries + 1, sizeof(*entries));
 	if (entry == NULL)
 		return NULL;
 	entries = entry;
 	entry = &entries[nr_entries++];
-	*entry = (struct entry){.dev = dev};
-	snprintf(entry->name, sizeof(entry->name), "%s", dev->name);
+	*entry = (struct entry){.binding = binding};
 	return entry;
 }
 
@@ -224,6 +229,10 @@ vdpad_config_apply(const struct vdpad_config *config, const char *path)
 		device = &config->devices[i];
 		if (device->driver == NULL)
 			continue;
+		if (device->standin != NULL)
+			vdpa_binding_standin_set(
+				vdpa_device_binding(vdpa_device_find(device->name)),
+				device->standin);
 		rc = bind_device(vdpa_device_find(device->name), device->driver, device->bind_args,
 			device->path);
 		if (rc != 0) {
@@ -240,7 +249,7 @@ vdpad_config_apply(const struct vdpad_config *config, const char *path)
 static int
 unbind_entry(struct entry *entry)
 {
-	int rc = entry->driver->unbind(entry->dev);
+	int rc = entry->driver->unbind(vdpa_binding_device(entry->binding));
 
 	if (rc != 0)
 		return rc;
@@ -257,7 +266,7 @@ vdpad_unbind(const char *what)
 
 	for (i = 0; i < nr_entries; i++)
 		if (entries[i].driver != NULL &&
-			(strcmp(entries[i].name, what) == 0 ||
+			(strcmp(entry_name(&entries[i]), what) == 0 ||
 				(entries[i].path != NULL && strcmp(entries[i].path, what) == 0)))
 			return unbind_entry(&entries[i]);
 	return vdpa_error_set(
@@ -284,7 +293,7 @@ vdpad_binding_word(size_t word)
 			continue;
 		if (nr++ == word / 2)
 			return word % 2 == 1 && entries[i].path != NULL ? entries[i].path
-									: entries[i].name;
+									: entry_name(&entries[i]);
 	}
 	return NULL;
 }
@@ -308,7 +317,7 @@ close_binding(struct entry *entry)
 		return;
 	if (!entry->hung) {
 		if (unbind_entry(entry) != 0)
-			VDPAD_LOG(ERR, "%s: %s", entry->name, vdpa_error_text());
+			VDPAD_LOG(ERR, "%s: %s", entry_name(entry), vdpa_error_text());
 		return;
 	}
 	/* Whoever waits for a device that hangs, hangs. Its thread ends with the process. */

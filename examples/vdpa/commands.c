@@ -18,6 +18,7 @@ struct words {
 	cmdline_fixed_string_t first;
 	cmdline_fixed_string_t second;
 	cmdline_fixed_string_t third;
+	cmdline_fixed_string_t to;
 	cmdline_multi_string_t rest;
 };
 
@@ -112,6 +113,12 @@ relay_word(size_t i)
 
 static struct token_word device_first = WORD(first, device_word, "name of a device");
 static struct token_word device_second = WORD(second, device_word, "name of a device");
+static const char *
+standin_word(size_t i)
+{
+	return i == 0 ? "off" : device_word(i - 1);
+}
+
 static struct token_word relay_second = WORD(second, relay_word, "auto, always or off");
 static struct token_word bound_first = WORD(
 	first, vdpad_binding_word, "name of a device, or a socket's path");
@@ -142,6 +149,13 @@ static cmdline_parse_token_string_t worker_verb = TOKEN_STRING_INITIALIZER(
 	struct words, verb, "worker");
 static cmdline_parse_token_string_t move_first = TOKEN_STRING_INITIALIZER(
 	struct words, first, "move");
+static struct token_word device_third = WORD(third, device_word, "name of a device");
+static struct token_word standin_third = WORD(third, standin_word, "name of a device, or off");
+static cmdline_parse_token_string_t swap_verb = TOKEN_STRING_INITIALIZER(
+	struct words, verb, "swap");
+static cmdline_parse_token_string_t standin_verb = TOKEN_STRING_INITIALIZER(
+	struct words, verb, "standin");
+static cmdline_parse_token_string_t to_word = TOKEN_STRING_INITIALIZER(struct words, to, "to");
 static cmdline_parse_token_string_t quit_verb = TOKEN_STRING_INITIALIZER(
 	struct words, verb, "quit");
 static cmdline_parse_token_string_t socket_first = TOKEN_STRING_INITIALIZER(
@@ -184,6 +198,9 @@ do_help(void *parsed, struct cmdline *cl, void *arg)
 		"worker                    datapath workers: CPU, paths, how busy, state\n"
 		"worker move <device> <queue> <worker>\n"
 		"                          have another worker work on a queue (rx0, 1)\n"
+		"swap <device> to <device> move the front end to another device, under traffic\n"
+		"standin <device> to <device>|off\n"
+		"                          who takes over when it fails\n"
 		"quit                      stop all devices and leave\n",
 		connects ? "connect a device to a socket that its front end listens on"
 			 : "let front ends connect to a device at a socket",
@@ -337,6 +354,29 @@ do_worker_move(void *parsed, struct cmdline *cl, void *arg)
 }
 
 static void
+do_swap(void *parsed, struct cmdline *cl, void *arg)
+{
+	const struct words *words = parsed;
+	struct vdpa_device *from = find_device(cl, words->first);
+	struct vdpa_device *to = from != NULL ? find_device(cl, words->third) : NULL;
+
+	(void)arg;
+	if (to != NULL)
+		vdpad_swap(cl, from, to);
+}
+
+static void
+do_standin(void *parsed, struct cmdline *cl, void *arg)
+{
+	const struct words *words = parsed;
+	struct vdpa_device *dev = find_device(cl, words->first);
+
+	(void)arg;
+	if (dev != NULL)
+		vdpad_standin(cl, dev, words->third);
+}
+
+static void
 do_quit(void *parsed, struct cmdline *cl, void *arg)
 {
 	(void)parsed;
@@ -383,12 +423,20 @@ static cmdline_parse_inst_t worker_move_inst = {.f = do_worker_move,
 	.help_str = "worker move <device> <queue> <worker>",
 	.tokens = {TOKEN(worker_verb), TOKEN(move_first), TOKEN(device_second), TOKEN(queue_third),
 		TOKEN(worker_rest), NULL}};
+static cmdline_parse_inst_t swap_inst = {.f = do_swap,
+	.help_str = "swap <device> to <device>",
+	.tokens = {
+		TOKEN(swap_verb), TOKEN(device_first), TOKEN(to_word), TOKEN(device_third), NULL}};
+static cmdline_parse_inst_t standin_inst = {.f = do_standin,
+	.help_str = "standin <device> to <device>|off",
+	.tokens = {TOKEN(standin_verb), TOKEN(device_first), TOKEN(to_word), TOKEN(standin_third),
+		NULL}};
 static cmdline_parse_inst_t quit_inst = {
 	.f = do_quit, .help_str = "quit: stop and leave", .tokens = {TOKEN(quit_verb), NULL}};
 
 static cmdline_parse_ctx_t commands[] = {&help_inst, &list_inst, &create_inst, &delete_inst,
 	&stats_inst, &stats_device_inst, &relay_inst, &set_inst, &set_more_inst, &capture_inst,
-	&worker_inst, &worker_move_inst, &quit_inst, NULL};
+	&worker_inst, &worker_move_inst, &swap_inst, &standin_inst, &quit_inst, NULL};
 
 cmdline_parse_ctx_t *
 vdpad_commands(bool client)

@@ -19,6 +19,9 @@ void vdpad_change(const struct cmdline *cl, struct vdpa_device *dev, const char 
 	const char *value, const char *rest);
 /** Answer `capture`: words are a file, or "off", and perhaps more keys and values. */
 void vdpad_capture(const struct cmdline *cl, struct vdpa_device *dev, const char *words);
+/** Answer `swap` and `standin` (swap.c). */
+void vdpad_swap(const struct cmdline *cl, struct vdpa_device *from, struct vdpa_device *to);
+void vdpad_standin(const struct cmdline *cl, struct vdpa_device *dev, const char *standin);
 /** Key or value number i that `set` takes; NULL beyond the last. Valid until the next call. */
 const char *vdpad_set_key_word(size_t i);
 const char *vdpad_set_value_word(size_t i);

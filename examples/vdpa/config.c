@@ -113,7 +113,7 @@ get_string(const struct place *place, json_t *object, const char *key, const cha
 static int
 load_bind(struct place *place, json_t *bind, struct vdpad_device_config *device)
 {
-	static const char *const not [] = {"driver", NULL};
+	static const char *const not [] = {"driver", "standin", NULL};
 	int rc;
 
 	if (!json_is_object(bind))
@@ -123,6 +123,8 @@ load_bind(struct place *place, json_t *bind, struct vdpad_device_config *device)
 	place->part = "bind: ";
 	rc = get_string(place, bind, "driver", &device->driver);
 	device->path = json_string_value(json_object_get(bind, "path"));
+	if (rc == 0 && json_object_get(bind, "standin") != NULL)
+		rc = get_string(place, bind, "standin", &device->standin);
 	return rc != 0 ? rc : join(place, bind, not, &device->bind_args);
 }
 
@@ -189,6 +191,30 @@ check_names(const char *path, const struct vdpad_config *config)
 }
 
 static int
+check_standins(const char *path, const struct vdpad_config *config)
+{
+	const struct vdpad_device_config *device = config->devices, *other;
+	const struct vdpad_device_config *end = config->devices + config->nr_devices;
+
+	for (; device < end; device++) {
+		if (device->standin == NULL)
+			continue;
+		for (other = config->devices;
+			other < end && strcmp(other->name, device->standin) != 0; other++)
+			;
+		if (other == end || other == device || other->driver != NULL) {
+			fprintf(stderr, "%s: device %s: bind: standin=%s: %s\n", path, device->name,
+				device->standin,
+				other == end              ? "there is no such device"
+					: other == device ? "a device cannot stand in for itself"
+							  : "it has a front end of its own");
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static int
 load_devices(const char *path, struct vdpad_config *config)
 {
 	json_t *array = json_object_get(config->json, "devices"), *object;
@@ -209,7 +235,8 @@ load_devices(const char *path, struct vdpad_config *config)
 		if (rc != 0)
 			return rc;
 	}
-	return check_names(path, config);
+	rc = check_names(path, config);
+	return rc != 0 ? rc : check_standins(path, config);
 }
 
 int

@@ -12,6 +12,7 @@
  *   config.c    the configuration file        bindings.c  devices and bindings that we made
  *   events.c    log lines for an operator     signals.c   the way to stop
  *   prompt.c    --interactive: input          commands.c  --interactive: what is understood
+ *   swap.c      --interactive: live swap
  *   show.c      --interactive: answers         change.c    --interactive: settings of devices
  *
  * All of it runs on the main thread, which is the class's management thread, but for the listener
@@ -67,6 +68,7 @@ struct vdpad_device_config {
 	const char *driver;		/**< bus driver, NULL: not bound */
 	char *bind_args;		/**< "key=value,..." for bind */
 	const char *path;		/**< of the socket, NULL: this driver has none */
+	const char *standin;		/**< who takes over when it fails, NULL: nobody */
 };
 struct vdpad_config {
 	void *json;

@@ -68,6 +68,7 @@ level_of(enum vdpa_event_type type)
 	case VDPA_EVENT_ATTACHED:
 	case VDPA_EVENT_DETACHED:
 	case VDPA_EVENT_MODE:
+	case VDPA_EVENT_SWAPPED:
 		return RTE_LOG_INFO;
 	case VDPA_EVENT_VQ_FAILED:
 		return RTE_LOG_WARNING;

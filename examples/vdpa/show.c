@@ -87,6 +87,8 @@ show_device(const struct cmdline *cl, const struct vdpa_device_status *status)
 		status->attached ? "connected" : "not connected");
 	if (status->attached)
 		cmdline_printf(cl, "  peer       %s\n", status->peer);
+	if (status->standin[0] != '\0')
+		cmdline_printf(cl, "  stand-in   %s\n", status->standin);
 	show_features(cl, status);
 	cmdline_printf(cl, "  state      %s, %u virtqueues running, health %s\n",
 		state_name(status), status->nr_vqs_running, vdpa_health_name(status->health));

@@ -36,7 +36,10 @@ extern "C" {
 struct vdpa_binding;
 struct vdpa_session;
 
-/** What the class promises to a consumer of a binding. Does not change while the binding exists. */
+/**
+ * What the class promises to a consumer of a binding. Changes only when the binding, without a
+ * consumer, gets another device (vdpa_binding_ops.moved).
+ */
 struct vdpa_contract {
 	/** offered (ACCESS_PLATFORM and RING_RESET stay between class and device) */
 	uint64_t features;
@@ -62,6 +65,13 @@ struct vdpa_binding_ops {
 	 * (virtio 1.2, 2.1.2).
 	 */
 	void (*needs_reset)(struct vdpa_binding *binding, void *arg, int error);
+	/**
+	 * The binding stands for another device from now on: its consumer was moved, or this one
+	 * has taken the place of a device that a consumer was moved to. The contract of a binding
+	 * with a consumer has not changed; that of the other one may have: read it again. May be
+	 * NULL.
+	 */
+	void (*moved)(struct vdpa_binding *binding, void *arg, struct vdpa_device *dev);
 };
 
 /** One virtqueue as the consumer wants it. */
@@ -137,6 +147,54 @@ void vdpa_binding_config_read(
  */
 int vdpa_binding_config_write(
 	struct vdpa_binding *binding, uint32_t offset, const void *data, uint32_t len_bytes);
+/** @} */
+
+/**
+ * @name Live swap
+ * A running consumer moves from its device to another one, of any parent. The contract is compared
+ * first; what takes long is done while the former device serves; then it is stopped, and the other
+ * goes on where it stood. If that one does not start, the former goes on: the consumer sees a
+ * pause.
+ * The other device's binding gets the former device, so that it can be deleted, or swapped back.
+ * @{
+ */
+/** What came of a swap. */
+struct vdpa_swap_report {
+	uint64_t prepare_us; /**< while the former device served */
+	uint64_t pause_us;   /**< the datapath stood still; 0: none ran */
+	uint64_t stop_us, start_us; /**< its parts */
+	unsigned int rounds;        /**< in which memory was mapped */
+	bool went_back;             /**< the other device did not start: the former serves */
+	bool forced; /**< the former device hung: queues go on where memory says they stood */
+	char missing[1024]; /**< what the device lacks, a line for each; "": nothing */
+};
+/** The binding of a device, NULL: none. Management thread. */
+struct vdpa_binding *vdpa_device_binding(const struct vdpa_device *dev);
+/** The device that a binding stands for now. Management thread. */
+struct vdpa_device *vdpa_binding_device(const struct vdpa_binding *binding);
+/**
+ * Move the binding, with its consumer if there is one, to this device, and wait for it. Management
+ * thread; not from a callback.
+ * @param report
+ *	Filled on success and error. May be NULL.
+ * @return 0. -ENOTSUP: the device lacks part of the contract: report->missing says what, nothing
+ *	was touched. -EBUSY: it is bound, attached, or part of another swap (vdpa_error_text() names
+ *	whose): try later. -EINVAL: it serves this binding. -EIO: it is failed. -EAGAIN: the
+ *	consumer changed its memory three times while it was mapped, nothing was touched: try again.
+ *	-ENODEV: it has no bus driver's binding. -ECANCELED: the binding goes away. Anything else:
+ *	what the device said when it was prepared or started; the former one serves.
+ */
+int vdpa_binding_swap(struct vdpa_binding *binding, struct vdpa_device *dev,
+	struct vdpa_swap_report *report);
+/**
+ * Whom the binding moves to when its device fails or hangs. The stand-in is looked for by name at
+ * that moment; if it cannot serve, the device is shown as failed as it would be without. Any
+ * thread.
+ * @param standin
+ *	NULL or "": none.
+ * @return 0; -EINVAL: the name is too long, or the device's own.
+ */
+int vdpa_binding_standin_set(struct vdpa_binding *binding, const char *standin);
 /** @} */
 
 /**
@@ -301,6 +359,8 @@ struct vdpa_device_status {
 	enum vdpa_mode mode;                 /**< while it runs */
 	char mode_why[64]; /**< why relayed: "log wanted", "no start index", "relay=always" */
 	enum vdpa_relay_policy relay;
+	char standin[VDPA_NAME_MAX]; /**< who takes over when it fails, "": nobody */
+	uint64_t swaps;              /**< consumers that moved to the device */
 	bool log;              /**< a log is engaged */
 	uint64_t relayed;      /**< ring entries relayed, both directions */
 	uint64_t dirty_pages;  /**< pages put into logs, but for whole tables */
@@ -403,6 +463,7 @@ enum vdpa_event_type {
 	VDPA_EVENT_STARTED,
 	VDPA_EVENT_STOPPED, /**< datapath */
 	VDPA_EVENT_MODE,    /* direct, relayed: the datapath was switched */
+	VDPA_EVENT_SWAPPED, /**< the consumer moved to another device */
 	VDPA_EVENT_VQ_FAILED,
 	VDPA_EVENT_DEVICE_FAILED,
 };

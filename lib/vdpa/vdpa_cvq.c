@@ -72,6 +72,12 @@ vdpa_cvq_active_pairs(const struct vdpa_cvq *cvq)
 	return cvq->ctrl.pairs;
 }
 
+bool
+vdpa_cvq_sets_mac(const struct vdpa_cvq *cvq)
+{
+	return cvq->ctrl.mac_set;
+}
+
 int
 vdpa_cvq_restore(struct vdpa_cvq *cvq)
 {
@@ -114,7 +120,8 @@ vdpa_cvq_stop(struct vdpa_cvq *cvq, struct vdpa_vq_state *state)
 
 	if (cvq->domain != NULL)
 		at = vring_dev_state(&cvq->ring);
-	*state = (struct vdpa_vq_state){at.avail, at.used};
+	/* a command that the device never answered is taken again */
+	*state = (struct vdpa_vq_state){at.used, at.used};
 	vdpa_domain_put(cvq->domain);
 	cvq->domain = NULL;
 	cvq->call_fd = -1;

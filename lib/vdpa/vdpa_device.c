@@ -27,7 +27,8 @@
 #define CVQ_ONLY_FEATURES                                                                      \
 	(BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) | BIT(VIRTIO_NET_F_CTRL_VLAN) | \
 		BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR))
-#define STOP_ALL_MS 1200 /* the stop deadline + 1 s */
+#define STOP_ALL_MS      1200 /* the stop deadline + 1 s */
+#define STOP_ALL_DEVICES 256
 
 RTE_LOG_REGISTER(vdpa_logtype, lib.vdpa, NOTICE);
 
@@ -37,12 +38,29 @@ static struct vdpa_device_priv *devices, **devices_tail = &devices;
 static struct vdpa_mgmtdev *mgmtdevs;
 static struct vdpa_bus_driver *bus_drivers;
 static atomic_bool stopping;
+/*
+ * Which device stands behind which struct vdpa_device_priv. glibc lets readers in while a writer
+ * waits, so that one may hold it twice; a writer's turn comes as nobody waits under it.
+ */
+static pthread_rwlock_t moves = PTHREAD_RWLOCK_INITIALIZER;
 
 static struct {
 	pthread_mutex_t lock;
 	void (*fn)(enum vdpa_event_type type, const char *device, const char *text, void *arg);
 	void *arg;
 } listener = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+void
+vdpa_moves_hold(void)
+{
+	pthread_rwlock_rdlock(&moves);
+}
+
+void
+vdpa_moves_release(void)
+{
+	pthread_rwlock_unlock(&moves);
+}
 
 void
 vdpa_event_listen(
@@ -59,25 +77,26 @@ void
 vdpa_device_event(struct vdpa_device_priv *priv, enum vdpa_event_type type, const char *format, ...)
 {
 	bool failure = type == VDPA_EVENT_VQ_FAILED || type == VDPA_EVENT_DEVICE_FAILED;
-	char text[sizeof(priv->last_error)];
+	char text[sizeof(priv->last_error)], name[VDPA_NAME_MAX];
 	va_list ap;
 
 	va_start(ap, format);
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
+	pthread_mutex_lock(&priv->lock);
+	snprintf(name, sizeof(name), "%s", priv->dev->name);
 	if (failure) {
-		pthread_mutex_lock(&priv->lock);
 		memcpy(priv->last_error, text, sizeof(text));
 		priv->failures++;
-		pthread_mutex_unlock(&priv->lock);
 	}
+	pthread_mutex_unlock(&priv->lock);
 	pthread_mutex_lock(&listener.lock);
 	if (listener.fn != NULL)
-		listener.fn(type, priv->dev->name, text, listener.arg);
+		listener.fn(type, name, text, listener.arg);
 	else if (failure)
-		VDPA_LOG(ERR, "%s: %s", priv->dev->name, text);
+		VDPA_LOG(ERR, "%s: %s", name, text);
 	else
-		VDPA_LOG(INFO, "%s: %s", priv->dev->name, text);
+		VDPA_LOG(INFO, "%s: %s", name, text);
 	pthread_mutex_unlock(&listener.lock);
 }
 
@@ -156,14 +175,14 @@ check_info(const struct vdpa_device *dev, const struct vdpa_device_ops *ops,
 	return check_caps(dev, ops, info->caps);
 }
 
-static bool
-can_log(const struct vdpa_info *info, enum vdpa_relay_policy relay)
+bool
+vdpa_can_log(const struct vdpa_info *info, enum vdpa_relay_policy relay)
 {
 	return (info->caps & VDPA_CAP_DIRTY) != 0 || relay != VDPA_RELAY_OFF;
 }
 
-static void
-make_contract(struct vdpa_device_priv *priv)
+void
+vdpa_contract_make(struct vdpa_device_priv *priv)
 {
 	const struct vdpa_info *info = &priv->info;
 	const struct vdpa_device_ops *ops = priv->dev->ops;
@@ -171,6 +190,7 @@ make_contract(struct vdpa_device_priv *priv)
 	uint64_t features = info->features & ~DEVICE_ONLY_FEATURES;
 	struct vdpa_contract *contract = &priv->contract;
 
+	priv->class_cvq = false;
 	contract->virtio_id = info->virtio_id;
 	contract->nr_pairs = priv->type->nr_pairs(info->nr_vqs_max - (own_cvq ? 1 : 0));
 	if (info->virtio_id == VIRTIO_ID_NET && (features & BIT(VIRTIO_NET_F_CTRL_VQ)) != 0 &&
@@ -188,7 +208,7 @@ make_contract(struct vdpa_device_priv *priv)
 	contract->nr_vqs = info->nr_vqs_max + (priv->class_cvq ? 1 : 0);
 	contract->vq_size_max = info->vq_size_max;
 	contract->config_size_bytes = info->config_size_bytes;
-	contract->can_log = can_log(info, info->relay);
+	contract->can_log = vdpa_can_log(info, priv->relay);
 	contract->can_announce = ops->announce != NULL;
 }
 
@@ -197,7 +217,7 @@ priv_free(struct vdpa_device_priv *priv)
 {
 	if (priv == NULL)
 		return;
-	for (uint16_t i = 0; priv->calls != NULL && i < priv->contract.nr_vqs; i++)
+	for (uint16_t i = 0; priv->calls != NULL && i < VDPA_VQS_MAX; i++)
 		vdpa_call_close(&priv->calls[i]);
 	free(priv->calls);
 	free(priv->vq_failed);
@@ -234,12 +254,12 @@ priv_create(struct vdpa_device *dev, struct vdpa_device_priv **out)
 	priv->type = vdpa_type_find(priv->info.virtio_id);
 	priv->relay = priv->info.relay;
 	priv->mode_why = "";
-	make_contract(priv);
-	priv->calls = calloc(priv->contract.nr_vqs, sizeof(*priv->calls));
-	priv->vq_failed = calloc(priv->contract.nr_vqs, sizeof(*priv->vq_failed));
+	vdpa_contract_make(priv);
+	priv->calls = calloc(VDPA_VQS_MAX, sizeof(*priv->calls));
+	priv->vq_failed = calloc(VDPA_VQS_MAX, sizeof(*priv->vq_failed));
 	if (priv->calls == NULL || priv->vq_failed == NULL)
 		return -ENOMEM;
-	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++)
+	for (uint16_t i = 0; i < VDPA_VQS_MAX; i++)
 		atomic_init(&priv->calls[i].fd, -1);
 	return vdpa_device_config_load(priv);
 }
@@ -306,6 +326,11 @@ vdpa_device_unregister(struct vdpa_device *dev, bool force)
 
 	if (priv == NULL)
 		return 0;
+	pthread_mutex_lock(&priv->lock);
+	bound = priv->reserved != NULL || (priv->binding != NULL && priv->binding->swap != NULL);
+	pthread_mutex_unlock(&priv->lock);
+	if (bound)
+		return vdpa_error_set(-EBUSY, "%s: is part of a swap", dev->name);
 	for (driver = bus_drivers; driver != NULL; driver = driver->next) {
 		int rc = driver->device_removed(dev, force);
 
@@ -319,7 +344,9 @@ vdpa_device_unregister(struct vdpa_device *dev, bool force)
 		return vdpa_error_set(
 			-EBUSY, "%s: binding %s is in use", dev->name, priv->binding->name);
 	registry_remove(priv);
+	pthread_rwlock_wrlock(&moves);
 	dev->priv = NULL;
+	pthread_rwlock_unlock(&moves);
 	priv_free(priv);
 	return 0;
 }
@@ -480,13 +507,18 @@ status_of_net(const struct vdpa_device_priv *priv, struct vdpa_device_status *st
 void
 vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *status)
 {
-	struct vdpa_device_priv *priv = dev->priv;
+	struct vdpa_device_priv *priv;
 	const struct vdpa_session *session;
 
+	vdpa_moves_hold();
+	priv = dev->priv;
 	memset(status, 0, sizeof(*status));
 	snprintf(status->name, sizeof(status->name), "%s", dev->name);
 	if (dev->mgmtdev != NULL)
 		snprintf(status->mgmtdev, sizeof(status->mgmtdev), "%s", dev->mgmtdev->name);
+	status->swaps = priv->swaps;
+	if (priv->binding != NULL)
+		memcpy(status->standin, priv->binding->standin, sizeof(status->standin));
 	status->virtio_id = priv->info.virtio_id;
 	status->nr_vqs = priv->contract.nr_vqs;
 	status->nr_pairs = priv->contract.nr_pairs;
@@ -524,6 +556,7 @@ vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *statu
 	if (priv->info.virtio_id == VIRTIO_ID_NET)
 		status_of_net(priv, status);
 	pthread_mutex_unlock(&priv->lock);
+	vdpa_moves_release();
 }
 
 int
@@ -558,30 +591,44 @@ report_queued(struct vdpa_device_priv *priv)
 void
 vdpa_config_changed(struct vdpa_device *dev)
 {
-	if (dev->priv == NULL)
-		return;
-	atomic_store(&dev->priv->config_changed, true);
-	report_queued(dev->priv);
+	vdpa_moves_hold();
+	if (dev->priv != NULL) {
+		atomic_store(&dev->priv->config_changed, true);
+		report_queued(dev->priv);
+	}
+	vdpa_moves_release();
+}
+
+void
+vdpa_priv_failed(struct vdpa_device_priv *priv, int error, const char *why)
+{
+	atomic_store(&priv->failed_why, why);
+	atomic_store(&priv->failed, error != 0 ? error : -EIO);
+	report_queued(priv);
 }
 
 void
 vdpa_device_failed(struct vdpa_device *dev, int error, const char *why)
 {
-	if (dev->priv == NULL)
-		return;
-	atomic_store(&dev->priv->failed_why, why);
-	atomic_store(&dev->priv->failed, error != 0 ? error : -EIO);
-	report_queued(dev->priv);
+	vdpa_moves_hold();
+	if (dev->priv != NULL)
+		vdpa_priv_failed(dev->priv, error, why);
+	vdpa_moves_release();
 }
 
 void
 vdpa_vq_failed(struct vdpa_device *dev, uint16_t index, int error, const char *why)
 {
-	if (dev->priv == NULL || index >= dev->priv->contract.nr_vqs)
-		return;
-	atomic_store(&dev->priv->vq_failed_why, why);
-	atomic_store(&dev->priv->vq_failed[index], error != 0 ? error : -EIO);
-	report_queued(dev->priv);
+	struct vdpa_device_priv *priv;
+
+	vdpa_moves_hold();
+	priv = dev->priv;
+	if (priv != NULL && index < priv->contract.nr_vqs) {
+		atomic_store(&priv->vq_failed_why, why);
+		atomic_store(&priv->vq_failed[index], error != 0 ? error : -EIO);
+		report_queued(priv);
+	}
+	vdpa_moves_release();
 }
 
 void
@@ -608,11 +655,12 @@ vdpa_device_relay_set(struct vdpa_device *dev, enum vdpa_relay_policy relay)
 
 	pthread_mutex_lock(&priv->lock);
 	/* a bus driver has its contract and offers it to whoever comes */
-	promised = priv->binding != NULL && priv->contract.can_log && !can_log(&priv->info, relay);
+	promised = priv->binding != NULL && priv->contract.can_log &&
+		!vdpa_can_log(&priv->info, relay);
 	if (!promised)
 		priv->relay = relay;
 	if (priv->binding == NULL)
-		priv->contract.can_log = can_log(&priv->info, relay);
+		priv->contract.can_log = vdpa_can_log(&priv->info, relay);
 	pthread_mutex_unlock(&priv->lock);
 	if (promised)
 		return vdpa_error_set(-EBUSY,
@@ -650,13 +698,16 @@ vdpa_vq_group(struct vdpa_device *dev, uint16_t index)
 }
 
 void
-vdpa_device_fence(struct vdpa_device *dev, const char *op)
+vdpa_priv_fence(struct vdpa_device_priv *priv, const char *op)
 {
-	struct vdpa_device_priv *priv = dev->priv;
+	struct vdpa_device *dev;
 	struct vdpa_domain *domain;
 	bool first;
 
+	/* the device stays until its fence has returned, which does not block */
+	vdpa_moves_hold();
 	pthread_mutex_lock(&priv->lock);
+	dev = priv->dev;
 	first = !priv->hung;
 	priv->hung = true;
 	priv->health = VDPA_HEALTH_FAILED;
@@ -675,6 +726,98 @@ vdpa_device_fence(struct vdpa_device *dev, const char *op)
 	pthread_mutex_lock(&priv->lock);
 	pthread_cond_broadcast(&priv->changed);
 	pthread_mutex_unlock(&priv->lock);
+	vdpa_moves_release();
+}
+
+void
+vdpa_device_fence(struct vdpa_device *dev, const char *op)
+{
+	vdpa_moves_hold();
+	vdpa_priv_fence(dev->priv, op);
+	vdpa_moves_release();
+}
+
+static void
+registry_exchange_locked(struct vdpa_device_priv *a, struct vdpa_device_priv *b)
+{
+	struct vdpa_device_priv **at_a = &devices, **at_b = &devices, *next;
+
+	while (*at_a != a)
+		at_a = &(*at_a)->next;
+	while (*at_b != b)
+		at_b = &(*at_b)->next;
+	*at_a = b;
+	*at_b = a;
+	next = a->next;
+	a->next = b->next;
+	b->next = next;
+	for (devices_tail = &devices; *devices_tail != NULL; devices_tail = &(*devices_tail)->next)
+		;
+}
+
+/* All that is the device's and not its binding's. */
+static void
+priv_exchange_locked(struct vdpa_device_priv *a, struct vdpa_device_priv *b)
+{
+	uint8_t config[sizeof(a->config)];
+	char error[sizeof(a->last_error)];
+	bool changed = atomic_load(&a->config_changed);
+	int failed = atomic_load(&a->failed);
+	const char *why = atomic_load(&a->failed_why);
+
+	RTE_SWAP(a->dev, b->dev);
+	RTE_SWAP(a->info, b->info);
+	RTE_SWAP(a->health, b->health);
+	RTE_SWAP(a->hung, b->hung);
+	RTE_SWAP(a->stuck, b->stuck);
+	RTE_SWAP(a->relay, b->relay);
+	RTE_SWAP(a->sessions, b->sessions);
+	RTE_SWAP(a->starts, b->starts);
+	RTE_SWAP(a->failures, b->failures);
+	RTE_SWAP(a->swaps, b->swaps);
+	RTE_SWAP(a->domain, b->domain);
+	atomic_store(&a->config_changed, atomic_load(&b->config_changed));
+	atomic_store(&b->config_changed, changed);
+	atomic_store(&a->failed, atomic_load(&b->failed));
+	atomic_store(&b->failed, failed);
+	atomic_store(&a->failed_why, atomic_load(&b->failed_why));
+	atomic_store(&b->failed_why, why);
+	memcpy(config, a->config, sizeof(config));
+	memcpy(a->config, b->config, sizeof(config));
+	memcpy(b->config, config, sizeof(config));
+	memcpy(error, a->last_error, sizeof(error));
+	memcpy(a->last_error, b->last_error, sizeof(error));
+	memcpy(b->last_error, error, sizeof(error));
+	for (uint16_t i = 0; i < VDPA_VQS_MAX; i++) {
+		atomic_store(&a->vq_failed[i], 0);
+		atomic_store(&b->vq_failed[i], 0);
+	}
+	a->dev->priv = a;
+	b->dev->priv = b;
+}
+
+void
+vdpa_devices_exchange(struct vdpa_binding *a, struct vdpa_binding *b)
+{
+	pthread_mutex_lock(&registry_lock);
+	pthread_rwlock_wrlock(&moves);
+	/* nobody else takes two of these, but for the writer of moves */
+	pthread_mutex_lock(&a->priv->lock);
+	pthread_mutex_lock(&b->priv->lock);
+	registry_exchange_locked(a->priv, b->priv);
+	priv_exchange_locked(a->priv, b->priv);
+	RTE_SWAP(a->run.domain, b->run.domain);
+	RTE_SWAP(a->run.device_logs, b->run.device_logs);
+	RTE_SWAP(a->relay, b->relay);
+	RTE_SWAP(a->let_go, b->let_go);
+	for (uint16_t i = 0; i < VDPA_VQS_MAX; i++) {
+		a->doorbells[i].dev = a->priv->dev;
+		b->doorbells[i].dev = b->priv->dev;
+	}
+	pthread_mutex_unlock(&b->priv->lock);
+	pthread_mutex_unlock(&a->priv->lock);
+	pthread_rwlock_unlock(&moves);
+	pthread_mutex_unlock(&registry_lock);
 }
 
 static int
@@ -685,6 +828,8 @@ kick_pass(struct vdpa_device *dev, void *arg __rte_unused)
 }
 
 struct stop_all {
+	struct vdpa_device *devices[STOP_ALL_DEVICES];
+	unsigned int nr_devices;
 	struct timespec until;
 	void (*hung)(const char *device, void *arg);
 	void *arg;
@@ -728,6 +873,17 @@ wait_stopped(struct vdpa_device *dev, void *arg)
 	return 0;
 }
 
+static int
+collect(struct vdpa_device *dev, void *arg)
+{
+	struct stop_all *all = arg;
+
+	if (all->nr_devices == RTE_DIM(all->devices))
+		return wait_stopped(dev, all);
+	all->devices[all->nr_devices++] = dev;
+	return 0;
+}
+
 int
 vdpa_stop_all(uint32_t deadline_ms, void (*hung)(const char *device, void *arg), void *arg)
 {
@@ -744,7 +900,10 @@ vdpa_stop_all(uint32_t deadline_ms, void (*hung)(const char *device, void *arg),
 	}
 	atomic_store(&stopping, true);
 	vdpa_device_foreach(kick_pass, NULL);
-	vdpa_device_foreach(wait_stopped, &all);
+	/* a pass that ends may need the registry */
+	vdpa_device_foreach(collect, &all);
+	for (unsigned int i = 0; i < all.nr_devices; i++)
+		wait_stopped(all.devices[i], &all);
 	return all.nr_hung;
 }
 

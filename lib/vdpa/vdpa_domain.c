@@ -14,7 +14,8 @@
 struct vdpa_domain {
 	atomic_uint refs;
 	struct vdpa_domain *next, **pprev; /* under lock */
-	struct vdpa_device *owner; /* under lock; NULL: nobody, or it knows that memory is lost */
+	/* under lock; NULL: nobody, or it knows that memory is lost */
+	struct vdpa_device_priv *owner;
 	uint32_t nr;
 	struct vdpa_mapping **mappings;
 	struct vdpa_range *ranges;
@@ -37,7 +38,7 @@ vdpa_domain_lost(void *arg __rte_unused)
 			lost |= atomic_load(&d->mappings[i]->lost);
 		if (!lost || d->owner == NULL)
 			continue;
-		vdpa_device_failed(d->owner, -EFAULT, "the front end cut the file of its memory");
+		vdpa_priv_failed(d->owner, -EFAULT, "the front end cut the file of its memory");
 		d->owner = NULL;
 	}
 	pthread_mutex_unlock(&lock);
@@ -193,7 +194,7 @@ domain_create(struct vdpa_domain **out, const struct vdpa_range *regions, uint32
 		return vdpa_error_set(-ENOMEM, "no memory for a domain");
 	atomic_init(&domain->refs, 1);
 	domain->nr = nr_regions;
-	domain->owner = owner;
+	domain->owner = owner != NULL ? owner->priv : NULL;
 	rc = domain_fill(domain, regions, formers, owner);
 	if (rc != 0) {
 		domain_free(domain);
@@ -232,6 +233,42 @@ vdpa_domain_extend(struct vdpa_domain **out, const struct vdpa_domain *domain,
 	ranges[domain->nr] = *range;
 	rc = domain_create(out, ranges, domain->nr + 1,
 		(const struct vdpa_domain *const[2]){domain, former}, owner);
+	free(ranges);
+	return rc;
+}
+
+void
+vdpa_domain_own(struct vdpa_domain *domain, struct vdpa_device_priv *owner)
+{
+	pthread_mutex_lock(&lock);
+	domain->owner = owner;
+	pthread_mutex_unlock(&lock);
+}
+
+bool
+vdpa_domain_is_fenced(const struct vdpa_domain *domain)
+{
+	for (uint32_t i = 0; i < domain->nr; i++)
+		if (atomic_load(&domain->mappings[i]->fenced))
+			return true;
+	return false;
+}
+
+int
+vdpa_domain_renew(
+	struct vdpa_domain **out, const struct vdpa_domain *domain, struct vdpa_device *owner)
+{
+	struct vdpa_range *ranges = malloc(domain->nr * sizeof(*ranges));
+	int rc;
+
+	*out = NULL;
+	if (ranges == NULL)
+		return vdpa_error_set(-ENOMEM, "no memory for %u regions", domain->nr);
+	for (uint32_t i = 0; i < domain->nr; i++)
+		ranges[i] = domain->mappings[i]->range;
+	/* a mapping that is fenced is not taken over */
+	rc = domain_create(
+		out, ranges, domain->nr, (const struct vdpa_domain *const[2]){domain, NULL}, owner);
 	free(ranges);
 	return rc;
 }

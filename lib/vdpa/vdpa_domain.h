@@ -33,6 +33,15 @@ int vdpa_domain_create(struct vdpa_domain **out, const struct vdpa_range *region
 int vdpa_domain_extend(struct vdpa_domain **out, const struct vdpa_domain *domain,
 	const struct vdpa_range *range, const struct vdpa_domain *former,
 	struct vdpa_device *owner);
+/** Whom to tell that memory is lost, from now on. */
+void vdpa_domain_own(struct vdpa_domain *domain, struct vdpa_device_priv *owner);
+bool vdpa_domain_is_fenced(const struct vdpa_domain *domain);
+/**
+ * The same memory, mapped anew where the domain was fenced.
+ * @return as vdpa_domain_create()
+ */
+int vdpa_domain_renew(
+	struct vdpa_domain **out, const struct vdpa_domain *domain, struct vdpa_device *owner);
 struct vdpa_domain *vdpa_domain_get(struct vdpa_domain *domain);
 /** The last one unmaps. NULL is legal. */
 void vdpa_domain_put(struct vdpa_domain *domain);

@@ -54,6 +54,10 @@ static pthread_mutex_t watch_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct watch *watches;
 static uint64_t watch_last_id;
 
+/* Of this thread: the pass it runs, and whether the work went on without it. */
+static _Thread_local struct vdpa_pass_frame *frame;
+static _Thread_local bool left;
+
 static uint64_t
 now_ns(void)
 {
@@ -112,6 +116,11 @@ run_one_locked(void)
 	pthread_mutex_unlock(&pool.lock);
 	work->fn(work);
 	pthread_mutex_lock(&pool.lock);
+	if (left) {
+		left = false;
+		pthread_cond_broadcast(&pool.done);
+		return;
+	}
 	work->running = false;
 	if (work->again) {
 		work->again = false;
@@ -198,6 +207,21 @@ vdpa_work_queue(struct vdpa_work *work)
 	return rc;
 }
 
+void
+vdpa_work_leave(struct vdpa_work *work)
+{
+	pthread_mutex_lock(&pool.lock);
+	work->running = false;
+	work->again = false;
+	pthread_mutex_unlock(&pool.lock);
+}
+
+void
+vdpa_pass_frame_set(struct vdpa_pass_frame *current)
+{
+	frame = current;
+}
+
 int
 vdpa_work_wait(struct vdpa_work *work, uint32_t timeout_ms)
 {
@@ -248,6 +272,8 @@ restart:
 		op->fencing = true;
 		pthread_mutex_unlock(&pool.lock);
 		vdpa_device_fence(op->dev, op->name);
+		if (op->frame != NULL)
+			op->left = vdpa_pass_leave(op->frame, op->dev);
 		pthread_mutex_lock(&pool.lock);
 		op->fencing = false;
 		pthread_cond_broadcast(&pool.done);
@@ -369,6 +395,8 @@ vdpa_op_begin(struct vdpa_op *op, struct vdpa_device *dev, const char *name, uin
 	op->name = name;
 	op->expired = false;
 	op->fencing = false;
+	op->left = false;
+	op->frame = frame;
 	op->deadline_ns = now_ns() + deadline_ms * NS_PER_MS;
 	pthread_mutex_lock(&pool.lock);
 	/* without a control thread nobody watches: the op runs all the same */
@@ -397,6 +425,10 @@ vdpa_op_end(struct vdpa_op *op)
 	if (!expired)
 		op_unlink_locked(op);
 	pthread_mutex_unlock(&pool.lock);
+	if (op->left) {
+		left = true;
+		longjmp(op->frame->out, 1);
+	}
 	return expired ? -ETIMEDOUT : 0;
 }
 

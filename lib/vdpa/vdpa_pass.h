@@ -47,6 +47,13 @@ struct vdpa_plan {
 		vdpa_pass_op_result(priv, &op_, (call));                   \
 	})
 
+/* Queues of the device that may run: it may have more than the consumer was promised. */
+static inline uint16_t
+vdpa_pass_nr_device_vqs(const struct vdpa_device_priv *priv)
+{
+	return RTE_MIN(priv->info.nr_vqs_max, priv->contract.nr_vqs);
+}
+
 static inline bool
 vdpa_pass_packed(uint64_t features)
 {
@@ -67,6 +74,13 @@ int vdpa_pass_log_adjust(struct vdpa_binding *binding, const struct vdpa_plan *p
 void vdpa_pass_log_stopped(struct vdpa_binding *binding, const struct vdpa_plan *plan);
 void vdpa_pass_log_sync(struct vdpa_binding *binding);
 void vdpa_pass_log_off(struct vdpa_binding *binding);
+/* What was written is not known: when logging engages next, the whole table is marked. */
+void vdpa_pass_log_gap(struct vdpa_binding *binding);
+/* The device may have to be relayed for this consumer: shadow rings are mapped beforehand. */
+bool vdpa_pass_may_relay(const struct vdpa_device_priv *priv, const struct vdpa_plan *plan);
+/* Where a queue stopped is told by the device, or stands in memory; else nobody knows. */
+bool vdpa_pass_position_is_known(const struct vdpa_device_priv *priv, uint64_t features);
+uint16_t vdpa_pass_largest_vq(const struct vdpa_binding *binding);
 /*
  * The domain of the device: the consumer's, with shadow rings once they are needed. 0, or a
  * negative errno.
@@ -144,6 +158,29 @@ int vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
  * can be removed.
  */
 void vdpa_pass_let_go(struct vdpa_binding *binding);
+/* The queues of a device that hangs are ended without it. -ETIMEDOUT: a worker hangs, too. */
+int vdpa_pass_abandon(struct vdpa_binding *binding);
+
+/* ---- vdpa_pass_swap.c ---- */
+/*
+ * Another binding is about to move to this one's device: this pass does what takes long for it.
+ */
+void vdpa_pass_swap_prepare(struct vdpa_binding *other, struct vdpa_binding *binding);
+/*
+ * A swap is ready: stop the former device, exchange. true: what is wanted has to be looked at
+ * again, for the other device.
+ */
+bool vdpa_pass_swap(struct vdpa_binding *binding, const struct vdpa_plan *plan);
+/* The start after it: true: it did not work, and the former device is to be started. */
+bool vdpa_pass_swap_started(struct vdpa_binding *binding);
+/* A start that fails now is not the end: the former device serves again. */
+bool vdpa_pass_is_trial(struct vdpa_binding *binding);
+void vdpa_pass_trial_failed(struct vdpa_binding *binding, const char *what, int error);
+/*
+ * The device hangs: another one takes over, if there is one. 0: it has, look at what is wanted;
+ * -EINPROGRESS: it is prepared; -ENOENT: there is none.
+ */
+int vdpa_pass_swap_forced(struct vdpa_binding *binding);
 
 /* ---- vdpa_announce.c ---- */
 /* What a session asked for, once its device runs. */
@@ -153,6 +190,10 @@ void
 vdpa_pass_arrived(struct vdpa_binding *binding, const struct vdpa_plan *plan, bool fresh);
 
 /* ---- vdpa_reconcile.c ---- */
+uint64_t vdpa_pass_now_us(void);
+void vdpa_pass_take_plan(struct vdpa_binding *binding, struct vdpa_plan *plan);
+/* vqs: binding->plan, or what it was when the plan was taken */
+void vdpa_pass_drop_plan(struct vdpa_session_vq *vqs, struct vdpa_plan *plan);
 /* One that was closed while this pass started it is stopped by the next. */
 void vdpa_pass_free_closed(struct vdpa_binding *binding);
 

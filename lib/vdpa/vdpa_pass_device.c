@@ -95,7 +95,7 @@ vdpa_pass_device_stop(struct vdpa_binding *binding)
 		else
 			vdpa_pass_doorbell_unwatch(binding, i);
 	rc = VDPA_OP(priv, "stop", OP_MS,
-		priv->dev->ops->stop(priv->dev, binding->states, priv->info.nr_vqs_max));
+		priv->dev->ops->stop(priv->dev, binding->states, vdpa_pass_nr_device_vqs(priv)));
 	if (rc == -ETIMEDOUT)
 		return rc;
 	for (uint16_t i = 0; i < nr_vqs; i++) {
@@ -120,17 +120,21 @@ vdpa_pass_device_stop(struct vdpa_binding *binding)
 }
 
 /*
- * Index 0 everywhere: the driver began anew, and so do the settings it made by the control
- * virtqueue.
+ * Index 0 everywhere, said by the driver: it began anew, and so do the settings it made by the
+ * control virtqueue.
  */
 static bool
 all_fresh(const struct vdpa_binding *binding, uint16_t nr, uint64_t features)
 {
 	uint16_t fresh = vdpa_pass_packed(features) ? PACKED_FRESH : 0;
 
-	for (uint16_t i = 0; i < nr; i++)
-		if (binding->configs[i].state.avail != fresh)
+	for (uint16_t i = 0; i < nr; i++) {
+		const struct vdpa_session_vq *vq = &binding->plan[binding->configs[i].index];
+		bool own_state = vq->base_seq == vq->base_applied && vq->state_valid;
+
+		if (own_state || binding->configs[i].state.avail != fresh)
 			return false;
+	}
 	return true;
 }
 
@@ -164,6 +168,12 @@ vdpa_pass_start_failed(
 	struct vdpa_device_priv *priv = binding->priv;
 
 	vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "%s: %s", what, strerror(-error));
+	if (vdpa_pass_is_trial(binding)) {
+		vdpa_pass_trial_failed(binding, what, error);
+		set_health(priv, VDPA_HEALTH_FAILED);
+		vdpa_pass_device_reset(binding);
+		return;
+	}
 	vdpa_pass_mark_failed(binding, plan->session, error);
 	if (vdpa_pass_device_reset(binding) != 0)
 		VDPA_LOG(ERR, "%s: reset after a failed start failed", priv->dev->name);
@@ -239,9 +249,12 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 		if (!vq->ready || vq->failed || i == plan->ctrl_vq)
 			continue;
 		rc = vdpa_pass_make_config(binding, plan, i, &binding->configs[nr]);
-		if (rc == 0)
+		if (rc == 0) {
 			nr++;
-		else
+		} else if (vdpa_pass_is_trial(binding)) {
+			vdpa_pass_start_failed(binding, plan, vdpa_error_text(), rc);
+			return;
+		} else
 			vdpa_pass_plan_vq_fail(binding, plan, i, rc, vdpa_error_text());
 	}
 	if (nr == 0)
@@ -270,7 +283,9 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 		return;
 	set_health(priv, any_failed(binding) ? VDPA_HEALTH_DEGRADED : VDPA_HEALTH_OK);
 	if (binding->cvq != NULL && !fresh) {
-		rc = VDPA_OP(priv, "cvq", CVQ_MS, vdpa_cvq_restore(binding->cvq));
+		rc = vdpa_cvq_restore(binding->cvq);
+		if (rc == -ETIMEDOUT)
+			return;
 		if (rc != 0)
 			VDPA_LOG(ERR, "%s: settings of the driver not restored: %s",
 				priv->dev->name, strerror(-rc));
@@ -358,6 +373,26 @@ vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 	return rc;
 }
 
+int
+vdpa_pass_abandon(struct vdpa_binding *binding)
+{
+	if (binding->run.session == NULL)
+		return 0;
+	for (uint16_t i = 0; i < binding->priv->contract.nr_vqs; i++) {
+		if (!binding->run.vqs[i].ready)
+			continue;
+		if (vdpa_pass_is_class_vq(binding, binding->run.features, i)) {
+			vdpa_pass_cvq_stop(binding, i);
+			continue;
+		}
+		vdpa_pass_doorbell_unwatch(binding, i);
+		if (vdpa_pass_vq_ends(binding, i, NULL) == -ETIMEDOUT)
+			return -ETIMEDOUT;
+	}
+	forget_running(binding);
+	return 0;
+}
+
 /*
  * The op that hung has returned after all: the device stays failed, but lets go of its consumer and
  * can be removed.
@@ -365,24 +400,26 @@ vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 void
 vdpa_pass_let_go(struct vdpa_binding *binding)
 {
-	if (binding->run.session != NULL) {
-		for (uint16_t i = 0; i < binding->priv->contract.nr_vqs; i++) {
-			if (!binding->run.vqs[i].ready)
-				continue;
-			if (vdpa_pass_is_class_vq(binding, binding->run.features, i))
-				vdpa_pass_cvq_stop(binding, i);
-			else if (vdpa_pass_vq_ends(binding, i, NULL) == -ETIMEDOUT)
-				return;
-		}
-	}
-	if (!binding->let_go &&
-		VDPA_OP(binding->priv, "reset", RESET_MS,
-			binding->priv->dev->ops->reset(binding->priv->dev)) == -ETIMEDOUT)
+	struct vdpa_device_priv *priv = binding->priv;
+	int rc = 0;
+
+	if (vdpa_pass_abandon(binding) != 0)
+		return;
+	if (!binding->let_go)
+		rc = VDPA_OP(priv, "reset", RESET_MS, priv->dev->ops->reset(priv->dev));
+	if (rc == -ETIMEDOUT)
 		return;
 	binding->let_go = true;
-	forget_running(binding);
+	binding->run.device_logs = false;
 	vdpa_pass_log_off(binding);
 	vdpa_pass_relay_drop(binding);
 	vdpa_pass_take_domain(binding, NULL);
 	vdpa_pass_free_closed(binding);
+	pthread_mutex_lock(&priv->lock);
+	/* whoever is attached was told that it is over */
+	if (rc == 0 && binding->session == NULL) {
+		priv->hung = false;
+		binding->let_go = false;
+	}
+	pthread_mutex_unlock(&priv->lock);
 }

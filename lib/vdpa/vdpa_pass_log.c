@@ -20,8 +20,8 @@ can_start_anywhere(const struct vdpa_device_priv *priv)
 }
 
 /* Where a queue stopped is told by the device, or stands in memory; else nobody knows. */
-static bool
-position_is_known(const struct vdpa_device_priv *priv, uint64_t features)
+bool
+vdpa_pass_position_is_known(const struct vdpa_device_priv *priv, uint64_t features)
 {
 	return (priv->info.caps & VDPA_CAP_GET_STATE) != 0 ||
 		(priv->type->index_in_memory && !vdpa_pass_packed(features));
@@ -42,7 +42,8 @@ vdpa_pass_choose_mode(struct vdpa_binding *binding, struct vdpa_plan *plan)
 
 	if (plan->relay == VDPA_RELAY_ALWAYS)
 		set_mode(plan, VDPA_MODE_RELAYED, "relay=always");
-	else if (plan->relay == VDPA_RELAY_AUTO && !position_is_known(priv, plan->features))
+	else if (plan->relay == VDPA_RELAY_AUTO &&
+		!vdpa_pass_position_is_known(priv, plan->features))
 		set_mode(plan, VDPA_MODE_RELAYED, "no ring position");
 	else if (plan->log && !logs && plan->relay == VDPA_RELAY_AUTO)
 		set_mode(plan, VDPA_MODE_RELAYED, "log wanted");
@@ -70,7 +71,7 @@ vdpa_pass_choose_start_mode(struct vdpa_binding *binding, struct vdpa_plan *plan
 		return;
 	/* a relayed queue may be anywhere: ask for the position as if it were one */
 	plan->mode = VDPA_MODE_RELAYED;
-	for (uint16_t i = 0; i < priv->info.nr_vqs_max; i++)
+	for (uint16_t i = 0; i < vdpa_pass_nr_device_vqs(priv); i++)
 		if (binding->plan[i].ready && !binding->plan[i].failed && i != plan->ctrl_vq &&
 			vdpa_pass_start_state(binding, plan, i, &state) == 0 &&
 			state.avail != fresh)
@@ -81,8 +82,17 @@ vdpa_pass_choose_start_mode(struct vdpa_binding *binding, struct vdpa_plan *plan
 		vdpa_pass_choose_mode(binding, plan);
 }
 
-static uint16_t
-largest_vq(const struct vdpa_binding *binding)
+bool
+vdpa_pass_may_relay(const struct vdpa_device_priv *priv, const struct vdpa_plan *plan)
+{
+	if (priv->relay != VDPA_RELAY_AUTO)
+		return priv->relay == VDPA_RELAY_ALWAYS;
+	return !can_start_anywhere(priv) || !vdpa_pass_position_is_known(priv, plan->features) ||
+		(plan->log && (priv->info.caps & VDPA_CAP_DIRTY) == 0);
+}
+
+uint16_t
+vdpa_pass_largest_vq(const struct vdpa_binding *binding)
 {
 	uint16_t size = 0;
 
@@ -116,7 +126,7 @@ vdpa_pass_choose_domain(struct vdpa_binding *binding, struct vdpa_plan *plan)
 	if (plan->mode != VDPA_MODE_RELAYED && binding->relay == NULL)
 		return 0;
 	if (binding->relay != NULL &&
-		!vdpa_relay_fits(binding->relay, plan->features, largest_vq(binding))) {
+		!vdpa_relay_fits(binding->relay, plan->features, vdpa_pass_largest_vq(binding))) {
 		/* its queues may run: they stop first */
 		if (binding->run.session != NULL && vdpa_pass_device_stop(binding) != 0)
 			return -ETIMEDOUT;
@@ -125,7 +135,8 @@ vdpa_pass_choose_domain(struct vdpa_binding *binding, struct vdpa_plan *plan)
 	if (binding->relay == NULL) {
 		if (plan->mode != VDPA_MODE_RELAYED)
 			return 0;
-		relay = vdpa_relay_create(binding->priv, plan->features, largest_vq(binding));
+		relay = vdpa_relay_create(
+			binding->priv, plan->features, vdpa_pass_largest_vq(binding));
 		if (relay == NULL)
 			return -ENOMEM;
 		pthread_mutex_lock(&binding->priv->lock);
@@ -251,6 +262,12 @@ disengage(struct vdpa_binding *binding)
 	if (binding->run.device_logs)
 		rc = set_device_log(binding, NULL, false);
 	return rc;
+}
+
+void
+vdpa_pass_log_gap(struct vdpa_binding *binding)
+{
+	take_log(binding, NULL);
 }
 
 int

@@ -37,6 +37,7 @@ vdpa_pass_keep_state(
 				binding->run.vqs[index].device_iova, &read) == 0;
 		state = &read;
 	}
+	binding->position_lost |= !valid;
 	pthread_mutex_lock(&binding->priv->lock);
 	kept->state = *state;
 	kept->state_valid = valid;

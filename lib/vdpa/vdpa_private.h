@@ -11,6 +11,7 @@
  *   vdpa_device.c     registry, checks at registration, status, bus drivers
  *   vdpa_session.c    bindings and sessions: what is wanted
  *   vdpa_reconcile.c  the pass that makes it so (op pool threads), with vdpa_pass_*.c
+ *   vdpa_swap.c       a consumer moves to another device: who may, what is missing
  *   vdpa_relay.c      shadow virtqueues at work     vdpa_log.c       which pages were written
  *   vdpa_ops.c        op pool, deadlines, control thread
  *   vdpa_call.c       descriptors of a consumer
@@ -21,11 +22,13 @@
  *   vdpa_announce.c   where a guest is now, told to the network
  *   vdpa_args.c       key=value parsing, error text
  *
- * Lock order: registry, binding, op pool. None is held during an op, a callback of a bus driver, or
- * on the datapath.
+ * Lock order: registry, moves, binding, op pool. None is held during an op, a callback of a bus
+ * driver, or on the datapath. A live swap exchanges the devices of two bindings: struct
+ * vdpa_device_priv stays with its binding and gets another device.
  */
 
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdatomic.h>
 
 #include <rte_log.h>
@@ -56,7 +59,17 @@ struct vdpa_type {
 	 * 1.2, 5.1.3.1).
 	 */
 	uint64_t (*features_consistent)(uint64_t features);
+	/* Configuration space of a device that has more than was promised. NULL: as it is */
+	void (*config_limit)(const struct vdpa_contract *contract, uint8_t *config);
+	/*
+	 * In what the configuration space `other` breaks the promise `own`, to a driver that was
+	 * offered these features: a sentence, NULL: in nothing. i counts up from 0 while there may
+	 * be more; mac_set: the driver gave it another address.
+	 */
+	const char *(*config_breaks)(uint64_t features, const uint8_t *own, const uint8_t *other,
+		bool mac_set, unsigned int i, char *text, size_t size);
 };
+#define VDPA_CONFIG_CHECKS 8 /* i is below */
 const struct vdpa_type *vdpa_type_find(uint16_t virtio_id);
 
 /* ---- net control virtqueue (vdpa_cvq.c) ---- */
@@ -90,6 +103,7 @@ void vdpa_cvq_set_dirty(
 int
 vdpa_cvq_restore(struct vdpa_cvq *cvq); /* play the settings to a device that was started anew */
 uint16_t vdpa_cvq_active_pairs(const struct vdpa_cvq *cvq);
+bool vdpa_cvq_sets_mac(const struct vdpa_cvq *cvq); /* the driver gave the device an address */
 
 /* ---- datapath workers (vdpa_worker.c); paths: vdpa_parent.h ---- */
 /*
@@ -126,13 +140,39 @@ int vdpa_work_wait(struct vdpa_work *work, uint32_t timeout_ms);
  * vdpa_device_fence() on the control thread; vdpa_op_end then returns -ETIMEDOUT and the caller
  * touches the device no more.
  */
+struct vdpa_pass_frame;
 struct vdpa_op {
 	struct vdpa_device *dev;
 	const char *name;
 	uint64_t deadline_ns;
 	struct vdpa_op *next, **pprev;
+	struct vdpa_pass_frame *frame; /* of the thread that is in it; NULL: no pass */
 	bool expired, fencing;
+	bool left; /* its pass goes on without it: vdpa_op_end() does not return */
 };
+/*
+ * A pass on its thread. When a device hangs in an op and another one takes over, the binding goes
+ * on with another pass; the thread that hangs comes back here at last, and frees what it had.
+ */
+struct vdpa_pass_frame {
+	jmp_buf out;
+	struct vdpa_binding *binding;
+	struct vdpa_device *left_in; /* whose op it was */
+	struct vdpa_plan *plan;
+	/* given up by the binding: an op may still read and write them */
+	struct vdpa_session_vq *vqs;
+	struct vdpa_vq_config *configs;
+	struct vdpa_vq_state *states;
+};
+/*
+ * The op of this frame's thread hangs in a device: let the binding go on with another one, if there
+ * is one. On the control thread. true: the frame's thread is on its own from now on.
+ */
+bool vdpa_pass_leave(struct vdpa_pass_frame *frame, struct vdpa_device *dev);
+/* NULL: this thread's pass is over. */
+void vdpa_pass_frame_set(struct vdpa_pass_frame *frame);
+/* The work's thread hangs and will not touch it again: the work can run on another thread. */
+void vdpa_work_leave(struct vdpa_work *work);
 void
 vdpa_op_begin(struct vdpa_op *op, struct vdpa_device *dev, const char *name, uint32_t deadline_ms);
 int vdpa_op_end(struct vdpa_op *op);
@@ -191,6 +231,8 @@ struct vdpa_device_priv {
 	pthread_mutex_t lock; /* all below, and bindings and sessions of the device */
 	pthread_cond_t changed;
 	struct vdpa_binding *binding;
+	struct vdpa_binding *reserved; /* this one is about to move to the device */
+	bool stuck;                    /* a thread is in an op of it and does not come back */
 	struct vdpa_domain *domain; /* of the running datapath, for fencing */
 	enum vdpa_health health;
 	bool hung; /* an op passed its deadline: never call it again */
@@ -201,6 +243,7 @@ struct vdpa_device_priv {
 	char last_error[160];
 	uint64_t sessions, starts, failures;
 	enum vdpa_relay_policy relay;
+	uint64_t swaps;
 	enum vdpa_mode mode;
 	const char *mode_why;
 	bool log;
@@ -219,6 +262,20 @@ int vdpa_device_config_load(struct vdpa_device_priv *priv);
  * times.
  */
 void vdpa_device_fence(struct vdpa_device *dev, const char *op);
+/* Whatever device it has now. */
+void vdpa_priv_fence(struct vdpa_device_priv *priv, const char *op);
+void vdpa_priv_failed(struct vdpa_device_priv *priv, int error, const char *why);
+/* What the class promises to a consumer of the device. */
+void vdpa_contract_make(struct vdpa_device_priv *priv);
+bool vdpa_can_log(const struct vdpa_info *info, enum vdpa_relay_policy relay);
+/*
+ * Held by calls of consumers and reports of parents, while they use the device behind a binding or
+ * the other way round. Recursive. Never waited under.
+ */
+void vdpa_moves_hold(void);
+void vdpa_moves_release(void);
+/* The bindings' devices change places. On the thread that runs ops of both; neither runs. */
+void vdpa_devices_exchange(struct vdpa_binding *a, struct vdpa_binding *b);
 /* No datapath starts any more (vdpa_stop_all). */
 bool vdpa_stopping(void);
 
@@ -297,6 +354,10 @@ struct vdpa_binding {
 		*relay; /* since it was first needed in this session. Written under lock */
 	struct vdpa_running run;
 	bool let_go; /* a device that hung has returned */
+	atomic_bool unserved; /* the stand-in did not take over */
+	bool position_lost; /* nobody knows where a queue stopped. The pass's */
+	struct vdpa_swap *swap; /* asked for or under way. Written under lock */
+	char standin[VDPA_NAME_MAX]; /* "": none. Under lock */
 	/* the pass's copy of what is wanted */
 	struct vdpa_session_vq *plan;
 	struct vdpa_vq_config *configs;
@@ -304,6 +365,44 @@ struct vdpa_binding {
 	struct vdpa_doorbell *doorbells;
 };
 void vdpa_session_free(struct vdpa_session *session);
+/* 0, -ENOMEM */
+int vdpa_binding_cvq_create(struct vdpa_binding *binding);
+#define VDPA_VQS_MAX 257 /* of a contract: all arrays of bindings and devices have so many */
+
+/* ---- live swap (vdpa_swap.c) ---- */
+enum vdpa_swap_phase {
+	VDPA_SWAP_PREPARE, /* the other binding's pass maps what the device needs */
+	VDPA_SWAP_READY,   /* it has: the binding's own pass is to do it */
+	VDPA_SWAP_MOVED,   /* the device is the new one, and is being started */
+	VDPA_SWAP_BACK,  /* it did not start: the former one is */
+};
+struct vdpa_swap {
+	struct vdpa_binding *other;  /* of the device that is moved to; reserved */
+	enum vdpa_swap_phase phase;  /* under the binding's lock, as all up to report */
+	struct vdpa_domain *prepared; /* that the device reaches */
+	bool waited;                 /* by whom frees it; else the end does */
+	bool done;
+	int rc;
+	bool ran;     /* a datapath was under way */
+	bool standin; /* the former device failed: it is not started again */
+	uint64_t begin_us, stopped_us;
+	char from[VDPA_NAME_MAX], to[VDPA_NAME_MAX];
+	char why[256];
+	struct vdpa_swap_report report;
+};
+/*
+ * The swap if it is in this phase, else NULL. In PREPARE it is the other binding's pass's, later
+ * the binding's own pass's: nobody else reads or ends it.
+ */
+struct vdpa_swap *vdpa_swap_in(struct vdpa_binding *binding, enum vdpa_swap_phase phase);
+bool vdpa_swap_is_asked(struct vdpa_binding *binding); /* in whatever phase */
+void vdpa_swap_set_phase(struct vdpa_binding *binding, enum vdpa_swap_phase phase);
+/* Over: the reservation ends, who waits is woken. why: for people, NULL: what rc means. */
+void vdpa_swap_end(struct vdpa_binding *binding, int rc, const char *why);
+/* The former device has failed, and the stand-in does not serve yet. Lock held. */
+bool vdpa_swap_holds_locked(const struct vdpa_binding *binding);
+/* Ask for the stand-in. false: there is none, or it cannot take over. */
+bool vdpa_swap_standin(struct vdpa_binding *binding);
 
 /* ---- announcements (vdpa_announce.c) ---- */
 /* The driver has done what it was asked to. Op thread. */

@@ -16,6 +16,18 @@
  * so they never overlap. What is wanted is copied under the lock first; ops run without it.
  */
 
+/* A device that says it is broken was stopped and reset. */
+static void
+take_failure(struct vdpa_binding *binding, struct vdpa_session *session, int error)
+{
+	/* a session that stays as it is will be served by the stand-in */
+	bool goes_on = session != NULL && vdpa_swap_standin(binding);
+
+	vdpa_pass_mark_failed(binding, goes_on ? NULL : session, error);
+	if (!goes_on)
+		vdpa_pass_needs_reset(binding, error);
+}
+
 static void
 take_reports(struct vdpa_binding *binding)
 {
@@ -32,8 +44,12 @@ take_reports(struct vdpa_binding *binding)
 		if ((session != NULL && vdpa_pass_device_stop(binding) != 0) ||
 			vdpa_pass_device_reset(binding) == -ETIMEDOUT)
 			return;
-		vdpa_pass_mark_failed(binding, session, error);
-		vdpa_pass_needs_reset(binding, error);
+		take_failure(binding, session, error);
+	}
+	if (atomic_exchange(&binding->unserved, false)) {
+		/* it was stopped; whoever is attached now */
+		vdpa_pass_mark_failed(binding, binding->session, -EIO);
+		vdpa_pass_needs_reset(binding, -EIO);
 	}
 	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++) {
 		error = atomic_exchange(&priv->vq_failed[i], 0);
@@ -109,7 +125,9 @@ serve_cvq(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 	if (!atomic_exchange(&binding->cvq_kicked, false) || binding->run.session == NULL ||
 		plan->ctrl_vq < 0 || !binding->run.vqs[plan->ctrl_vq].ready)
 		return;
-	rc = VDPA_OP(priv, "cvq", CVQ_MS, vdpa_cvq_serve(binding->cvq));
+	rc = vdpa_cvq_serve(binding->cvq);
+	if (vdpa_pass_is_hung(priv))
+		return;
 	/* more wait: after what else is queued */
 	if (rc > 0)
 		vdpa_pass_cvq_kicked(binding);
@@ -121,8 +139,8 @@ serve_cvq(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 	}
 }
 
-static void
-take_plan(struct vdpa_binding *binding, struct vdpa_plan *plan)
+void
+vdpa_pass_take_plan(struct vdpa_binding *binding, struct vdpa_plan *plan)
 {
 	struct vdpa_device_priv *priv = binding->priv;
 	struct vdpa_session *session;
@@ -150,7 +168,7 @@ take_plan(struct vdpa_binding *binding, struct vdpa_plan *plan)
 			if (session->vqs[i].base_seq != session->vqs[i].base_failed)
 				session->start_failed = false;
 		}
-		if (session->start_failed)
+		if (session->start_failed || vdpa_swap_holds_locked(binding))
 			plan->driver_ok = false;
 		if (priv->class_cvq)
 			plan->ctrl_vq = priv->type->ctrl_vq(
@@ -161,15 +179,18 @@ take_plan(struct vdpa_binding *binding, struct vdpa_plan *plan)
 		plan->driver_ok = false;
 }
 
-static void
-drop_plan(struct vdpa_binding *binding, struct vdpa_plan *plan)
+void
+vdpa_pass_drop_plan(struct vdpa_session_vq *vqs, struct vdpa_plan *plan)
 {
 	vdpa_domain_put(plan->domain);
 	vdpa_log_put(plan->log_view);
-	for (uint16_t i = 0; plan->session != NULL && i < binding->priv->contract.nr_vqs; i++) {
-		vdpa_fd_put(binding->plan[i].kick);
-		vdpa_fd_put(binding->plan[i].call);
+	for (uint16_t i = 0; plan->session != NULL && i < VDPA_VQS_MAX; i++) {
+		vdpa_fd_put(vqs[i].kick);
+		vdpa_fd_put(vqs[i].call);
+		vqs[i].kick = NULL;
+		vqs[i].call = NULL;
 	}
+	memset(plan, 0, sizeof(*plan));
 }
 
 /* One that was closed while this pass started it is stopped by the next. */
@@ -197,8 +218,8 @@ vdpa_pass_free_closed(struct vdpa_binding *binding)
 	}
 }
 
-static uint64_t
-now_us(void)
+uint64_t
+vdpa_pass_now_us(void)
 {
 	struct timespec ts;
 
@@ -211,7 +232,7 @@ note_pause(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint64_t 
 	uint64_t stopped_us)
 {
 	struct vdpa_device_priv *priv = binding->priv;
-	uint64_t end_us = now_us(), pause_us = end_us - begin_us;
+	uint64_t end_us = vdpa_pass_now_us(), pause_us = end_us - begin_us;
 	struct vdpa_pauses *pauses = &priv->pauses;
 	unsigned int bucket = 0;
 
@@ -284,7 +305,7 @@ apply(struct vdpa_binding *binding, struct vdpa_plan *plan)
 		rc = choose(binding, plan, false);
 	if (rc == -ETIMEDOUT)
 		return;
-	begin_us = now_us();
+	begin_us = vdpa_pass_now_us();
 	if (ran && (!plan->driver_ok || rc != 0 || vdpa_pass_needs_restart(binding, plan))) {
 		switches = plan->session == binding->run.session && plan->driver_ok &&
 			(binding->run.mode == VDPA_MODE_RELAYED) !=
@@ -293,7 +314,7 @@ apply(struct vdpa_binding *binding, struct vdpa_plan *plan)
 			return;
 		vdpa_pass_log_stopped(binding, plan);
 		stopped_positions(binding, plan);
-		stopped_us = now_us();
+		stopped_us = vdpa_pass_now_us();
 	}
 	if (plan->session == NULL)
 		idle(binding);
@@ -315,34 +336,106 @@ apply(struct vdpa_binding *binding, struct vdpa_plan *plan)
 }
 
 static void
-reconcile(struct vdpa_binding *binding)
+reconcile(struct vdpa_binding *binding, struct vdpa_plan *plan)
 {
 	struct vdpa_device_priv *priv = binding->priv;
-	struct vdpa_plan plan;
+	struct vdpa_session *session;
+	bool again;
+	uint32_t seq;
 
 	take_reports(binding);
 	if (vdpa_pass_is_hung(priv) || write_config(binding) == -ETIMEDOUT ||
 		take_config(binding) == -ETIMEDOUT)
 		return;
-	take_plan(binding, &plan);
-	apply(binding, &plan);
+	vdpa_pass_take_plan(binding, plan);
+	again = vdpa_pass_swap(binding, plan);
+	do {
+		if (again) {
+			vdpa_pass_drop_plan(binding->plan, plan);
+			vdpa_pass_take_plan(binding, plan);
+		}
+		if (!vdpa_pass_is_hung(priv))
+			apply(binding, plan);
+		again = vdpa_pass_swap_started(binding);
+	} while (again);
 	if (!vdpa_pass_is_hung(priv))
 		vdpa_pass_announce(binding);
 	if (!vdpa_pass_is_hung(priv))
-		serve_cvq(binding, &plan);
-	drop_plan(binding, &plan);
+		serve_cvq(binding, plan);
+	session = plan->session;
+	seq = plan->seq;
+	vdpa_pass_drop_plan(binding->plan, plan);
 	if (vdpa_pass_is_hung(priv))
 		return;
 	/* after a stop: what ran belonged to it */
 	vdpa_pass_free_closed(binding);
 	pthread_mutex_lock(&priv->lock);
-	if (plan.session != NULL && binding->session == plan.session) {
-		plan.session->seq_done = plan.seq;
-		if (!plan.session->start_failed)
-			plan.session->result = 0;
+	if (session != NULL && binding->session == session) {
+		session->seq_done = seq;
+		if (!session->start_failed)
+			session->result = 0;
 	}
 	pthread_cond_broadcast(&priv->changed);
 	pthread_mutex_unlock(&priv->lock);
+}
+
+static void
+pass(struct vdpa_binding *binding, struct vdpa_plan *plan)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	struct vdpa_binding *reserved;
+	bool stuck;
+	int rc;
+
+	pthread_mutex_lock(&priv->lock);
+	reserved = priv->reserved;
+	pthread_mutex_unlock(&priv->lock);
+	if (reserved != NULL) {
+		vdpa_pass_swap_prepare(binding, reserved);
+		return;
+	}
+	do {
+		if (!vdpa_pass_is_hung(priv))
+			reconcile(binding, plan);
+		if (!vdpa_pass_is_hung(priv))
+			return;
+		rc = vdpa_pass_swap_forced(binding);
+	} while (rc == 0);
+	pthread_mutex_lock(&priv->lock);
+	stuck = priv->stuck;
+	pthread_mutex_unlock(&priv->lock);
+	if (rc == -ENOENT && !stuck)
+		vdpa_pass_let_go(binding);
+}
+
+/* The op in which this thread was left has returned: the device can be let go. */
+static void
+come_back(struct vdpa_pass_frame *frame)
+{
+	struct vdpa_device *dev = frame->left_in;
+
+	vdpa_pass_drop_plan(frame->vqs, frame->plan);
+	free(frame->vqs);
+	free(frame->configs);
+	free(frame->states);
+	vdpa_moves_hold();
+	pthread_mutex_lock(&dev->priv->lock);
+	dev->priv->stuck = false;
+	if (dev->priv->binding != NULL)
+		vdpa_work_queue(&dev->priv->binding->work);
+	pthread_mutex_unlock(&dev->priv->lock);
+	vdpa_moves_release();
+}
+
+static void
+pass_in_frame(struct vdpa_pass_frame *frame)
+{
+	vdpa_pass_frame_set(frame);
+	if (setjmp(frame->out) == 0)
+		pass(frame->binding, frame->plan);
+	else
+		come_back(frame);
+	vdpa_pass_frame_set(NULL);
 }
 
 void
@@ -350,9 +443,8 @@ vdpa_reconcile(struct vdpa_work *work)
 {
 	struct vdpa_binding *binding = (struct vdpa_binding *)((char *)work -
 		offsetof(struct vdpa_binding, work));
+	struct vdpa_plan plan = {.ctrl_vq = -1};
+	struct vdpa_pass_frame frame = {.binding = binding, .plan = &plan};
 
-	if (!vdpa_pass_is_hung(binding->priv))
-		reconcile(binding);
-	if (vdpa_pass_is_hung(binding->priv))
-		vdpa_pass_let_go(binding);
+	pass_in_frame(&frame);
 }

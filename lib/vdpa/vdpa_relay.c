@@ -38,7 +38,7 @@ struct relay_queue {
 struct vdpa_relay {
 	struct vdpa_device_priv *priv;
 	uint64_t features;
-	uint16_t vq_size;
+	uint16_t nr_vqs, vq_size;
 	uint64_t slot_bytes, size_bytes, iova;
 	uint8_t *mem;
 	struct vdpa_domain *guest, *domain;
@@ -66,7 +66,7 @@ vdpa_relay_free(struct vdpa_relay *relay)
 {
 	if (relay == NULL)
 		return;
-	for (uint16_t i = 0; relay->queues != NULL && i < relay->priv->contract.nr_vqs; i++)
+	for (uint16_t i = 0; relay->queues != NULL && i < relay->nr_vqs; i++)
 		queue_free(relay->queues[i]);
 	free(relay->queues);
 	vdpa_domain_put(relay->domain);
@@ -87,10 +87,11 @@ vdpa_relay_create(struct vdpa_device_priv *priv, uint64_t features, uint16_t vq_
 		return NULL;
 	relay->priv = priv;
 	relay->features = features;
+	relay->nr_vqs = priv->contract.nr_vqs;
 	relay->vq_size = vq_size;
 	relay->slot_bytes = vdpa_relay_shadow_bytes(vq_size, features);
-	relay->size_bytes = relay->slot_bytes * priv->contract.nr_vqs;
-	relay->queues = calloc(priv->contract.nr_vqs, sizeof(*relay->queues));
+	relay->size_bytes = relay->slot_bytes * relay->nr_vqs;
+	relay->queues = calloc(relay->nr_vqs, sizeof(*relay->queues));
 	mem = mmap(
 		NULL, relay->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (mem != MAP_FAILED)
@@ -100,6 +101,14 @@ vdpa_relay_create(struct vdpa_device_priv *priv, uint64_t features, uint16_t vq_
 		return NULL;
 	}
 	return relay;
+}
+
+void
+vdpa_relay_take(struct vdpa_relay *relay, struct vdpa_device_priv *priv)
+{
+	relay->priv = priv;
+	if (relay->domain != NULL)
+		vdpa_domain_own(relay->domain, priv);
 }
 
 bool
@@ -417,7 +426,7 @@ take_mem(void *arg)
 int
 vdpa_relay_update_memory(struct vdpa_relay *relay)
 {
-	for (uint16_t i = 0; i < relay->priv->contract.nr_vqs; i++) {
+	for (uint16_t i = 0; i < relay->nr_vqs; i++) {
 		struct relay_queue *queue = relay->queues[i];
 		int rc;
 
@@ -443,7 +452,7 @@ vdpa_relay_settle(struct vdpa_relay *relay)
 {
 	int rc = 0;
 
-	for (uint16_t i = 0; i < relay->priv->contract.nr_vqs && rc == 0; i++)
+	for (uint16_t i = 0; i < relay->nr_vqs && rc == 0; i++)
 		if (relay->queues[i] != NULL && relay->queues[i]->runs)
 			rc = vdpa_path_run(&relay->queues[i]->path, nothing, NULL);
 	return rc;
@@ -454,7 +463,7 @@ vdpa_relay_entries(const struct vdpa_relay *relay)
 {
 	uint64_t entries = atomic_load(&relay->entries_ended);
 
-	for (uint16_t i = 0; i < relay->priv->contract.nr_vqs; i++)
+	for (uint16_t i = 0; i < relay->nr_vqs; i++)
 		if (relay->queues[i] != NULL)
 			entries += atomic_load_explicit(
 				&relay->queues[i]->entries, memory_order_relaxed);

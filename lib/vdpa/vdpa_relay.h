@@ -21,6 +21,8 @@ struct vdpa_relay *
 vdpa_relay_create(struct vdpa_device_priv *priv, uint64_t features, uint16_t vq_size);
 /** No queue runs any more. NULL is legal. */
 void vdpa_relay_free(struct vdpa_relay *relay);
+/** It serves another device from now on. No queue runs. */
+void vdpa_relay_take(struct vdpa_relay *relay, struct vdpa_device_priv *priv);
 bool vdpa_relay_fits(const struct vdpa_relay *relay, uint64_t features, uint16_t vq_size);
 /**
  * The guest's memory with the shadow rings in it, for the device. Kept until another domain is

@@ -13,11 +13,10 @@
 #include <rte_byteorder.h>
 #include <rte_common.h>
 
-#include "vdpa_private.h"
+#include "vdpa_pass.h"
 #include "vdpa_relay.h"
 #include "vring.h"
 
-#define BIT(feature)      (UINT64_C(1) << (feature))
 #define STOP_MS           200u
 #define DESTROY_MS        2500u /* outlasts the deadline of an op that runs */
 #define CONFIG_WRITES_MAX 64    /* that wait; a driver that writes faster is told so */
@@ -41,8 +40,12 @@ static int
 effect_set_pairs(void *arg, uint16_t nr_pairs)
 {
 	struct vdpa_binding *binding = arg;
-	struct vdpa_device *dev = binding->priv->dev;
-	int rc = dev->ops->set_active_queues(dev, nr_pairs);
+	struct vdpa_device_priv *priv = binding->priv;
+	int rc;
+
+	if (vdpa_pass_is_hung(priv))
+		return -ETIMEDOUT;
+	rc = VDPA_OP(priv, "cvq", CVQ_MS, priv->dev->ops->set_active_queues(priv->dev, nr_pairs));
 
 	if (rc == 0) {
 		pthread_mutex_lock(&binding->priv->lock);
@@ -60,9 +63,14 @@ effect_command(void *arg, uint8_t cls, uint8_t cmd, const void *data, size_t len
 
 	if (priv->dev->ops->cvq == NULL)
 		return -ENOTSUP;
-	rc = priv->dev->ops->cvq(priv->dev, cls, cmd, data, len_bytes);
+	if (vdpa_pass_is_hung(priv))
+		return -ETIMEDOUT;
+	rc = VDPA_OP(
+		priv, "cvq", CVQ_MS, priv->dev->ops->cvq(priv->dev, cls, cmd, data, len_bytes));
 	/* a MAC address set this way is read in configuration space */
-	return rc != 0 ? rc : vdpa_device_config_load(priv);
+	if (rc == 0)
+		rc = VDPA_OP(priv, "config_read", OP_MS, vdpa_device_config_load(priv));
+	return rc;
 }
 
 static void
@@ -75,31 +83,33 @@ static int
 binding_alloc(struct vdpa_binding *binding)
 {
 	struct vdpa_device_priv *priv = binding->priv;
-	uint16_t nr_vqs = priv->contract.nr_vqs;
 
-	binding->run.vqs = calloc(nr_vqs, sizeof(*binding->run.vqs));
-	binding->plan = calloc(nr_vqs, sizeof(*binding->plan));
-	binding->configs = calloc(nr_vqs, sizeof(*binding->configs));
-	binding->states = calloc(nr_vqs, sizeof(*binding->states));
-	binding->doorbells = calloc(nr_vqs, sizeof(*binding->doorbells));
+	binding->run.vqs = calloc(VDPA_VQS_MAX, sizeof(*binding->run.vqs));
+	binding->plan = calloc(VDPA_VQS_MAX, sizeof(*binding->plan));
+	binding->configs = calloc(VDPA_VQS_MAX, sizeof(*binding->configs));
+	binding->states = calloc(VDPA_VQS_MAX, sizeof(*binding->states));
+	binding->doorbells = calloc(VDPA_VQS_MAX, sizeof(*binding->doorbells));
 	if (binding->run.vqs == NULL || binding->plan == NULL || binding->configs == NULL ||
 		binding->states == NULL || binding->doorbells == NULL)
 		return -ENOMEM;
-	for (uint16_t i = 0; i < nr_vqs; i++)
+	for (uint16_t i = 0; i < VDPA_VQS_MAX; i++)
 		binding->doorbells[i] = (struct vdpa_doorbell){.dev = priv->dev, .index = i};
-	if (priv->class_cvq) {
-		struct vdpa_cvq_effects effects = {
-			.set_pairs = effect_set_pairs,
-			.command = effect_command,
-			.announce_ack = effect_announce_ack,
-			.arg = binding,
-		};
+	return priv->class_cvq ? vdpa_binding_cvq_create(binding) : 0;
+}
 
-		binding->cvq = vdpa_cvq_create(&effects, priv->contract.nr_pairs);
-		if (binding->cvq == NULL)
-			return -ENOMEM;
-	}
-	return 0;
+
+int
+vdpa_binding_cvq_create(struct vdpa_binding *binding)
+{
+	struct vdpa_cvq_effects effects = {
+		.set_pairs = effect_set_pairs,
+		.command = effect_command,
+		.announce_ack = effect_announce_ack,
+		.arg = binding,
+	};
+
+	binding->cvq = vdpa_cvq_create(&effects, binding->priv->contract.nr_pairs);
+	return binding->cvq != NULL ? 0 : -ENOMEM;
 }
 
 struct vdpa_binding *
@@ -150,6 +160,12 @@ vdpa_binding_destroy(struct vdpa_binding *binding)
 		return 0;
 	priv = binding->priv;
 	pthread_mutex_lock(&priv->lock);
+	if (priv->reserved != NULL || binding->swap != NULL || priv->stuck) {
+		vdpa_error_set(-EBUSY, "%s: %s", binding->name,
+			priv->stuck ? "an operation of the device hangs" : "is part of a swap");
+		pthread_mutex_unlock(&priv->lock);
+		return -EBUSY;
+	}
 	busy = binding->session != NULL;
 	wait_ms = priv->hung ? 0 : RTE_MAX(DESTROY_MS, priv->info.op_deadline_ms + 500);
 	if (busy)
@@ -192,14 +208,18 @@ vdpa_binding_config_read(
 	struct vdpa_binding *binding, uint32_t offset, void *data, uint32_t len_bytes)
 {
 	struct vdpa_device_priv *priv = binding->priv;
-	uint32_t size = priv->info.config_size_bytes;
+	uint8_t config[sizeof(priv->config)];
+	uint32_t size;
 
 	memset(data, 0, len_bytes);
-	if (offset >= size)
-		return;
 	pthread_mutex_lock(&priv->lock);
-	memcpy(data, priv->config + offset, RTE_MIN(len_bytes, size - offset));
+	size = RTE_MIN(priv->info.config_size_bytes, priv->contract.config_size_bytes);
+	memcpy(config, priv->config, sizeof(config));
+	if (priv->type->config_limit != NULL)
+		priv->type->config_limit(&priv->contract, config);
 	pthread_mutex_unlock(&priv->lock);
+	if (offset < size)
+		memcpy(data, config + offset, RTE_MIN(len_bytes, size - offset));
 }
 
 int
@@ -209,12 +229,16 @@ vdpa_binding_config_write(
 	struct vdpa_device_priv *priv = binding->priv;
 	struct vdpa_config_write *write, *other;
 	unsigned int nr = 0;
+	bool writable;
 
-	if (priv->dev->ops->config_write == NULL)
+	vdpa_moves_hold();
+	writable = priv->dev->ops->config_write != NULL;
+	vdpa_moves_release();
+	if (!writable)
 		return vdpa_error_set(
 			-ENOTSUP, "%s: configuration space is read-only", binding->name);
-	if (len_bytes == 0 || offset >= priv->info.config_size_bytes ||
-		len_bytes > priv->info.config_size_bytes - offset)
+	if (len_bytes == 0 || offset >= priv->contract.config_size_bytes ||
+		len_bytes > priv->contract.config_size_bytes - offset)
 		return vdpa_error_set(-EINVAL,
 			"%s: write of %u bytes at %u is outside configuration space", binding->name,
 			len_bytes, offset);
@@ -261,6 +285,7 @@ vdpa_session_open(struct vdpa_binding *binding, const char *peer)
 {
 	struct vdpa_device_priv *priv = binding->priv;
 	struct vdpa_session *session = calloc(1, sizeof(*session)), *other;
+	struct vdpa_binding *reserved;
 	bool hung;
 
 	if (session != NULL) {
@@ -276,8 +301,12 @@ vdpa_session_open(struct vdpa_binding *binding, const char *peer)
 	pthread_mutex_lock(&priv->lock);
 	other = binding->session;
 	hung = priv->hung;
+	reserved = priv->reserved;
 	if (other != NULL) {
 		vdpa_error_set(-EBUSY, "%s: %s is attached already", binding->name, other->peer);
+	} else if (reserved != NULL) {
+		vdpa_error_set(
+			-EBUSY, "%s: %s is about to move here", binding->name, reserved->name);
 	} else if (hung) {
 		vdpa_error_set(-EIO, "%s: the device hangs", binding->name);
 	} else {
@@ -286,7 +315,7 @@ vdpa_session_open(struct vdpa_binding *binding, const char *peer)
 		priv->sessions++;
 	}
 	pthread_mutex_unlock(&priv->lock);
-	if (other != NULL || hung) {
+	if (other != NULL || reserved != NULL || hung) {
 		vdpa_session_free(session);
 		return NULL;
 	}
@@ -397,8 +426,8 @@ mapped_domain(struct vdpa_session *session)
 	return domain;
 }
 
-int
-vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
+static int
+session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 {
 	struct vdpa_device_priv *priv = session->binding->priv;
 	struct vdpa_domain *domain = NULL, *former;
@@ -446,6 +475,17 @@ vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 		vdpa_fd_put(fds[i].call);
 	}
 	return rc != 0 ? rc : vdpa_work_queue(&session->binding->work);
+}
+
+int
+vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
+{
+	int rc;
+
+	vdpa_moves_hold();
+	rc = session_set(session, wanted);
+	vdpa_moves_release();
+	return rc;
 }
 
 static struct timespec
@@ -524,9 +564,9 @@ vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, ui
 	uint32_t seq;
 	int rc;
 
+	pthread_mutex_lock(&priv->lock);
 	until = monotonic_after_ms(
 		deadline_ms != 0 ? deadline_ms : RTE_MAX(STOP_MS, priv->info.op_deadline_ms));
-	pthread_mutex_lock(&priv->lock);
 	session->driver_ok = false;
 	seq = ++session->seq;
 	vdpa_work_queue(&binding->work);
@@ -534,7 +574,7 @@ vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, ui
 		late = pthread_cond_timedwait(&priv->changed, &priv->lock, &until) == ETIMEDOUT;
 	if (late) {
 		pthread_mutex_unlock(&priv->lock);
-		vdpa_device_fence(priv->dev, "stop");
+		vdpa_priv_fence(priv, "stop");
 		pthread_mutex_lock(&priv->lock);
 	}
 	rc = collect_states(session, priv->hung, states, nr_vqs);

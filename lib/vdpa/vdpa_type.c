@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The vDPA framework authors
  */
+#include <stdio.h>
+#include <string.h>
+
 #include <stddef.h>
 
 #include <linux/virtio_blk.h>
@@ -9,6 +12,7 @@
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 
+#include <rte_byteorder.h>
 #include <rte_common.h>
 
 #include "vdpa_private.h"
@@ -87,6 +91,61 @@ net_ctrl_vq(uint64_t features, uint16_t nr_pairs)
 	return (features & (BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_RSS))) != 0 ? 2 * nr_pairs : 2;
 }
 
+static void
+net_config_limit(const struct vdpa_contract *contract, uint8_t *config)
+{
+	struct virtio_net_config *net = (struct virtio_net_config *)config;
+
+	net->max_virtqueue_pairs = rte_cpu_to_le_16(RTE_MIN(
+		rte_le_to_cpu_16(net->max_virtqueue_pairs), RTE_MAX(contract->nr_pairs, 1)));
+}
+
+static const char *
+net_config_breaks(uint64_t features, const uint8_t *own, const uint8_t *other, bool mac_set,
+	unsigned int i, char *text, size_t size)
+{
+	const struct virtio_net_config *has = (const struct virtio_net_config *)own;
+	const struct virtio_net_config *wants = (const struct virtio_net_config *)other;
+	const uint8_t *mac = wants->mac, *ours = has->mac;
+
+	if (i == 0 && (features & BIT(VIRTIO_NET_F_MAC)) != 0 && !mac_set &&
+		memcmp(ours, mac, 6) != 0)
+		snprintf(text, size,
+			"its MAC address is %02x:%02x:%02x:%02x:%02x:%02x, the consumer knows "
+			"%02x:%02x:%02x:%02x:%02x:%02x",
+			mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], ours[0], ours[1], ours[2],
+			ours[3], ours[4], ours[5]);
+	else if (i == 1 && (features & BIT(VIRTIO_NET_F_MTU)) != 0 && has->mtu != wants->mtu)
+		snprintf(text, size, "its MTU is %u, the consumer knows %u",
+			rte_le_to_cpu_16(wants->mtu), rte_le_to_cpu_16(has->mtu));
+	else if (i == 2 && (features & BIT(VIRTIO_NET_F_SPEED_DUPLEX)) != 0 &&
+		(has->speed != wants->speed || has->duplex != wants->duplex))
+		snprintf(text, size, "its speed is %u, the consumer knows %u",
+			rte_le_to_cpu_32(wants->speed), rte_le_to_cpu_32(has->speed));
+	else
+		return NULL;
+	return text;
+}
+
+/* What a disk is does not change under a driver; of all fields only writeback is the driver's. */
+static const char *
+blk_config_breaks(uint64_t features __rte_unused, const uint8_t *own, const uint8_t *other,
+	bool mac_set __rte_unused, unsigned int i, char *text, size_t size)
+{
+	size_t after = offsetof(struct virtio_blk_config, wce) + 1;
+
+	if (i == 0 && memcmp(own, other, sizeof(uint64_t)) != 0)
+		snprintf(text, size, "its capacity differs");
+	else if (i == 1 &&
+		(memcmp(own + sizeof(uint64_t), other + sizeof(uint64_t),
+			 after - 1 - sizeof(uint64_t)) != 0 ||
+			memcmp(own + after, other + after, 256 - after) != 0))
+		snprintf(text, size, "its limits or its geometry differ");
+	else
+		return NULL;
+	return text;
+}
+
 static uint64_t
 blk_features_consistent(uint64_t features)
 {
@@ -113,6 +172,8 @@ static const struct vdpa_type types[] = {
 		.nr_pairs = net_nr_pairs,
 		.ctrl_vq = net_ctrl_vq,
 		.features_consistent = net_features_consistent,
+		.config_limit = net_config_limit,
+		.config_breaks = net_config_breaks,
 	},
 	{
 		.virtio_id = VIRTIO_ID_BLOCK,
@@ -121,6 +182,7 @@ static const struct vdpa_type types[] = {
 		.nr_pairs = blk_nr_pairs,
 		.ctrl_vq = blk_ctrl_vq,
 		.features_consistent = blk_features_consistent,
+		.config_breaks = blk_config_breaks,
 	},
 };
 

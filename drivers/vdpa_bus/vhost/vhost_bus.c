@@ -111,9 +111,22 @@ needs_reset(struct vdpa_binding *unused, void *arg, int error)
 		ERR, "%s: needs a reset by its driver: %s", binding->name, strerror(-error));
 }
 
+/* librte_vhost's entry, its name and its connection stay. */
+static void
+moved(struct vdpa_binding *class_binding, void *arg, struct vdpa_device *dev)
+{
+	struct vhost_binding *binding = arg;
+
+	pthread_mutex_lock(&binding->lock);
+	binding->dev = dev;
+	vdpa_binding_contract(class_binding, &binding->contract);
+	pthread_mutex_unlock(&binding->lock);
+}
+
 static const struct vdpa_binding_ops binding_ops = {
 	.config_changed = config_changed,
 	.needs_reset = needs_reset,
+	.moved = moved,
 };
 
 /* ---- devices ---- */

@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+
+#include "card_guest.h"
+
+/* Live swap and stand-in, over two test cards. */
+
+#define BIT(feature) (UINT64_C(1) << (feature))
+#define PLAIN        (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC))
+
+static const uint64_t formats[] = {
+	PLAIN,
+	PLAIN | BIT(VIRTIO_RING_F_EVENT_IDX),
+	PLAIN | BIT(VIRTIO_F_RING_PACKED),
+	PLAIN | BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_RING_F_EVENT_IDX),
+};
+
+static struct vdpa_device *moved_to;
+
+static void
+moved(struct vdpa_binding *binding, void *arg, struct vdpa_device *dev)
+{
+	(void)binding;
+	(void)arg;
+	moved_to = dev;
+}
+
+static const struct vdpa_binding_ops spare_ops = {.moved = moved};
+
+/* A guest at the first card, the second one free. */
+struct pair {
+	struct card *cards[2];
+	struct guest guest;
+	struct vdpa_binding *spare;
+};
+
+static void
+open_pair(struct pair *pair, const struct card_conf *first, const struct card_conf *second,
+	uint64_t features)
+{
+	moved_to = NULL;
+	setup(&pair->cards[0], &pair->guest, first, features);
+	pair->cards[1] = card_create(second);
+	assert_non_null(pair->cards[1]);
+	pair->spare = vdpa_binding_create("spare", card_device(pair->cards[1]), &spare_ops, NULL);
+	assert_non_null(pair->spare);
+	assert_int_equal(guest_start(&pair->guest), 0);
+}
+
+static void
+close_pair(struct pair *pair)
+{
+	assert_int_equal(pair->guest.bad, 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(card_violations(pair->cards[i]), 0);
+	assert_int_equal(guest_destroy(&pair->guest), 0);
+	if (pair->spare != NULL)
+		assert_int_equal(vdpa_binding_destroy(pair->spare), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(card_destroy(pair->cards[i], false), 0);
+}
+
+static int
+swap_to(struct pair *pair, int card, struct vdpa_swap_report *report)
+{
+	return vdpa_binding_swap(pair->guest.binding, card_device(pair->cards[card]), report);
+}
+
+static void
+wait_released(struct pair *pair, int card)
+{
+	for (int i = 0; i < 5000 && status_of(pair->cards[card]).running; i++)
+		usleep(1000);
+	for (int i = 0; i < 5000 && card_maps(pair->cards[card]) != 0; i++)
+		usleep(1000);
+	assert_int_equal(card_maps(pair->cards[card]), 0);
+}
+
+/* There and back under traffic; every frame once and in order, on each of them. */
+static void
+swaps(const struct card_conf *first, const struct card_conf *second, uint64_t features)
+{
+	struct vdpa_swap_report report;
+	struct pair pair;
+
+	open_pair(&pair, first, second, features);
+	for (int i = 0; i < 50; i++) {
+		int to = 1 - i % 2, from = i % 2;
+		uint64_t frames = card_frames(pair.cards[to]);
+		unsigned int sent = guest_send(&pair.guest, 0, 40);
+
+		assert_true(sent > 0);
+		assert_int_equal(swap_to(&pair, to, &report), 0);
+		assert_string_equal(report.missing, "");
+		assert_int_equal(report.rounds, 1);
+		assert_false(report.went_back);
+		assert_true(report.pause_us >= report.stop_us);
+		assert_true(moved_to == card_device(pair.cards[from]));
+		assert_true(vdpa_binding_device(pair.guest.binding) == card_device(pair.cards[to]));
+		guest_send(&pair.guest, 0, 10);
+		assert_int_equal(guest_exchange(&pair.guest, 0, 20, 5000), 0);
+		assert_true(card_frames(pair.cards[to]) >= frames + 20);
+		assert_true(status_of(pair.cards[to]).running);
+		assert_false(status_of(pair.cards[from]).running);
+		wait_released(&pair, from);
+	}
+	assert_int_equal(status_of(pair.cards[1]).swaps, 25);
+	close_pair(&pair);
+}
+
+static void
+test_there_and_back_under_traffic(void **state)
+{
+	const struct card_conf plain = {.name = "c0", .nr_pairs = 1};
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		swaps(&plain, &(struct card_conf){.name = "c1", .nr_pairs = 1}, formats[i]);
+		/* no start index: relayed wherever it takes over */
+		swaps(&plain,
+			&(struct card_conf){
+				.name = "c1", .nr_pairs = 1, .caps_off = VDPA_CAP_SET_STATE},
+			formats[i]);
+		/* the other knows no position of packed rings: always relayed */
+		swaps(&plain,
+			&(struct card_conf){.name = "c1",
+				.nr_pairs = 2,
+				.set_map = true,
+				.caps_off = VDPA_CAP_GET_STATE | VDPA_CAP_LATE_VQ,
+				.relay = VDPA_RELAY_ALWAYS},
+			formats[i]);
+	}
+}
+
+static void
+test_swap_then_delete_the_former(void **state)
+{
+	const struct card_conf first = {.name = "c0", .nr_pairs = 1};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 1};
+	struct pair pair;
+
+	(void)state;
+	open_pair(&pair, &first, &second, PLAIN);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(swap_to(&pair, 1, NULL), 0);
+	assert_int_equal(vdpa_binding_destroy(pair.spare), 0);
+	assert_int_equal(card_destroy(pair.cards[0], false), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_null(vdpa_device_find("c0"));
+	assert_true(vdpa_device_find("c1") == card_device(pair.cards[1]));
+	teardown(pair.cards[1], &pair.guest);
+}
+
+static void
+refused(const struct card_conf *second, uint64_t features, const char *item)
+{
+	const struct card_conf first = {.name = "c0", .nr_pairs = 2};
+	struct vdpa_swap_report report;
+	struct pair pair;
+
+	open_pair(&pair, &first, second, features);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 10, 5000), 0);
+	assert_int_equal(swap_to(&pair, 1, &report), -ENOTSUP);
+	if (strstr(report.missing, item) == NULL)
+		fail_msg("'%s' is not in '%s'", item, report.missing);
+	assert_int_equal(card_calls(pair.cards[1], "map"), 0);
+	assert_int_equal(card_calls(pair.cards[0], "stop"), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 10, 5000), 0);
+	close_pair(&pair);
+}
+
+static void
+test_what_is_missing_is_listed(void **state)
+{
+	const uint64_t some = PLAIN | BIT(VIRTIO_F_ACCESS_PLATFORM) | BIT(VIRTIO_NET_F_STATUS);
+
+	(void)state;
+	refused(&(struct card_conf){.name = "c1", .nr_pairs = 1}, PLAIN, "it has 3 virtqueues");
+	refused(&(struct card_conf){.name = "c1", .nr_pairs = 2, .features = some}, formats[2],
+		"it does not offer RING_PACKED, which the consumer uses\n");
+	refused(&(struct card_conf){.name = "c1", .nr_pairs = 2, .features = some}, PLAIN,
+		"it does not offer RING_PACKED, which the consumer was offered\n");
+	refused(&(struct card_conf){.name = "c1", .nr_pairs = 2, .mac_last = 7}, PLAIN,
+		"its MAC address is 02:00:00:00:0c:07, the consumer knows 02:00:00:00:0c:ad\n");
+	refused(&(struct card_conf){.name = "c1", .nr_pairs = 2, .relay = VDPA_RELAY_OFF}, PLAIN,
+		"cannot be logged");
+	refused(&(struct card_conf){.name = "c1", .nr_pairs = 2, .vq_size_max = 512}, PLAIN,
+		"at most 512 entries, the consumer was offered 1024");
+}
+
+static void
+test_busy_devices(void **state)
+{
+	const struct card_conf first = {.name = "c0", .nr_pairs = 1};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 1};
+	struct vdpa_session *session;
+	struct pair pair;
+
+	(void)state;
+	open_pair(&pair, &first, &second, PLAIN);
+	assert_int_equal(swap_to(&pair, 0, NULL), -EINVAL);
+	vdpa_device_set_bound(card_device(pair.cards[1]), "vhost:/run/other.sock (server)");
+	assert_int_equal(swap_to(&pair, 1, NULL), -EBUSY);
+	assert_non_null(strstr(vdpa_error_text(), "/run/other.sock"));
+	vdpa_device_set_bound(card_device(pair.cards[1]), NULL);
+	session = vdpa_session_open(pair.spare, "another guest");
+	assert_non_null(session);
+	assert_int_equal(swap_to(&pair, 1, NULL), -EBUSY);
+	assert_non_null(strstr(vdpa_error_text(), "another guest"));
+	vdpa_session_close(session);
+	assert_int_equal(swap_to(&pair, 1, NULL), 0);
+	close_pair(&pair);
+}
+
+/* Nobody attached: the next session runs on the other device. */
+static void
+test_swap_without_a_consumer(void **state)
+{
+	const struct card_conf first = {.name = "c0", .nr_pairs = 1};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 1};
+	struct vdpa_swap_report report;
+	struct pair pair;
+
+	(void)state;
+	open_pair(&pair, &first, &second, PLAIN);
+	vdpa_session_close(pair.guest.session);
+	wait_released(&pair, 0);
+	assert_int_equal(swap_to(&pair, 1, &report), 0);
+	assert_int_equal(report.pause_us, 0);
+	assert_int_equal(guest_reset_rings(&pair.guest), 0);
+	assert_int_equal(guest_start(&pair.guest), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_in_range(card_frames(pair.cards[1]), 100, 100);
+	close_pair(&pair);
+}
+
+/* The other device fails or hangs in an op: the former serves, the guest sees a pause. */
+static void
+goes_back(const char *op, enum card_fault fault, int error, uint64_t features)
+{
+	const struct card_conf first = {.name = "c0", .nr_pairs = 1};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 1};
+	struct vdpa_swap_report report;
+	struct pair pair;
+
+	open_pair(&pair, &first, &second, features);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	card_fault(pair.cards[1], op, fault, 0);
+	guest_send(&pair.guest, 0, 20);
+	assert_int_equal(swap_to(&pair, 1, &report), error);
+	assert_int_equal(report.went_back, strcmp(op, "start") == 0);
+	assert_true(vdpa_binding_device(pair.guest.binding) == card_device(pair.cards[0]));
+	guest_send(&pair.guest, 0, 10);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 0, 5000), 0);
+	assert_int_equal(pair.guest.resets, 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	card_release(pair.cards[1]);
+	wait_released(&pair, 1);
+	/* it has come back: it can be tried again */
+	for (int i = 0; i < 5000 && swap_to(&pair, 1, NULL) != 0; i++)
+		usleep(1000);
+	assert_true(vdpa_binding_device(pair.guest.binding) == card_device(pair.cards[1]));
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(status_of(pair.cards[1]).health, VDPA_HEALTH_OK);
+	close_pair(&pair);
+}
+
+static void
+test_other_device_fails_or_hangs(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < 4; i += 2) {
+		goes_back("map", CARD_FAIL, -EIO, formats[i]);
+		goes_back("start", CARD_FAIL, -EIO, formats[i]);
+		goes_back("map", CARD_HANG, -ETIMEDOUT, formats[i]);
+		goes_back("start", CARD_HANG, -ETIMEDOUT, formats[i]);
+	}
+}
+
+/* The device hangs while it is asked to stop: the other goes on where memory says. */
+static void
+test_former_device_hangs_in_a_swap(void **state)
+{
+	const struct card_conf first = {.name = "c0", .nr_pairs = 1};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 1};
+	struct vdpa_swap_report report;
+	struct pair pair;
+
+	(void)state;
+	open_pair(&pair, &first, &second, PLAIN);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	card_fault(pair.cards[0], "stop", CARD_HANG, 0);
+	assert_int_equal(swap_to(&pair, 1, &report), 0);
+	assert_true(report.forced);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(pair.guest.resets, 0);
+	assert_int_equal(status_of(pair.cards[0]).health, VDPA_HEALTH_FAILED);
+	/* it is in the way of nobody, and goes when it has come back */
+	assert_int_equal(vdpa_binding_destroy(pair.spare), -EBUSY);
+	card_release(pair.cards[0]);
+	for (int i = 0; i < 5000 && swap_to(&pair, 0, NULL) != 0; i++)
+		usleep(1000);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	close_pair(&pair);
+}
+
+/* The consumer changes its memory while it is mapped: once is made up for, three times are not. */
+struct plugging {
+	struct pair *pair;
+	unsigned int times;
+};
+
+static unsigned int
+map_calls(struct card *card)
+{
+	return card_calls(card, "map") + card_calls(card, "unmap");
+}
+
+static void *
+plug(void *arg)
+{
+	struct plugging *plugging = arg;
+
+	for (unsigned int i = 0; i < plugging->times; i++) {
+		while (map_calls(plugging->pair->cards[1]) <= i)
+			usleep(1000);
+		guest_hotplug(&plugging->pair->guest, i % 2 == 0);
+		assert_int_equal(vdpa_session_set(plugging->pair->guest.session,
+					 &plugging->pair->guest.wanted),
+			0);
+		/* seen by the pass before the device has mapped it */
+		assert_int_equal(vdpa_session_sync(plugging->pair->guest.session, 5000), 0);
+	}
+	return NULL;
+}
+
+static void
+memory_changes(unsigned int times, int result)
+{
+	const struct card_conf first = {.name = "c0", .nr_pairs = 1};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 1};
+	struct vdpa_swap_report report;
+	struct plugging plugging = {.times = times};
+	struct pair pair;
+	pthread_t thread;
+
+	open_pair(&pair, &first, &second, PLAIN);
+	plugging.pair = &pair;
+	card_fault(pair.cards[1], "map", CARD_DELAY, 300);
+	card_fault(pair.cards[1], "unmap", CARD_DELAY, 300);
+	assert_int_equal(pthread_create(&thread, NULL, plug, &plugging), 0);
+	assert_int_equal(swap_to(&pair, 1, &report), result);
+	card_fault(pair.cards[1], "map", CARD_OK, 0);
+	card_fault(pair.cards[1], "unmap", CARD_OK, 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(report.rounds, result == 0 ? times + 1 : 3);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	wait_released(&pair, result == 0 ? 0 : 1);
+	close_pair(&pair);
+}
+
+static void
+test_memory_changes_meanwhile(void **state)
+{
+	(void)state;
+	memory_changes(1, 0);
+	memory_changes(3, -EAGAIN);
+}
+
+/* A device that fails or hangs with a stand-in: the guest sees a pause and nothing else. */
+static void
+stands_in(enum card_fault fault, uint64_t features)
+{
+	const struct card_conf first = {.name = "c0", .nr_pairs = 1};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 1};
+	bool packed = (features & BIT(VIRTIO_F_RING_PACKED)) != 0;
+	struct pair pair;
+
+	open_pair(&pair, &first, &second, features);
+	assert_int_equal(vdpa_binding_standin_set(pair.guest.binding, "c0"), -EINVAL);
+	assert_int_equal(vdpa_binding_standin_set(pair.guest.binding, "c1"), 0);
+	assert_string_equal(status_of(pair.cards[0]).standin, "c1");
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	guest_send(&pair.guest, 0, 20);
+	if (fault == CARD_HANG) {
+		card_fault(pair.cards[0], "stop", CARD_HANG, 0);
+		assert_int_equal(
+			vdpa_device_relay_set(card_device(pair.cards[0]), VDPA_RELAY_ALWAYS), 0);
+	} else {
+		vdpa_device_failed(card_device(pair.cards[0]), -EIO, "it is broken");
+	}
+	for (int i = 0; i < 8000 && status_of(pair.cards[1]).swaps == 0; i++)
+		usleep(1000);
+	assert_int_equal(status_of(pair.cards[1]).swaps, 1);
+	assert_int_equal(status_of(pair.cards[0]).health, VDPA_HEALTH_FAILED);
+	if (fault == CARD_HANG && packed) {
+		/* nobody knows where the ring stood: the driver has to reset the device */
+		assert_int_equal(pair.guest.resets, 1);
+		assert_int_equal(guest_reset_rings(&pair.guest), 0);
+		assert_int_equal(guest_set(&pair.guest), 0);
+	} else {
+		assert_int_equal(pair.guest.resets, 0);
+		assert_int_equal(guest_exchange(&pair.guest, 0, 0, 5000), 0);
+	}
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	card_release(pair.cards[0]);
+	/* the binding of the former device is free only when it has come back */
+	for (int i = 0; i < 5000 && vdpa_binding_destroy(pair.spare) != 0; i++)
+		usleep(1000);
+	pair.spare = NULL;
+	close_pair(&pair);
+}
+
+static void
+test_stand_in_for_a_device_that_fails(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++)
+		stands_in(CARD_FAIL, formats[i]);
+}
+
+static void
+test_stand_in_for_a_device_that_hangs(void **state)
+{
+	(void)state;
+	stands_in(CARD_HANG, formats[0]);
+	stands_in(CARD_HANG, formats[2]);
+}
+
+/* One that is missing, or lacks something, does not hide the failure. */
+static void
+test_stand_in_that_cannot(void **state)
+{
+	const struct card_conf first = {.name = "c0", .nr_pairs = 1};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 1, .mac_last = 9};
+	static const char *const names[] = {"nobody", "c1"};
+	struct pair pair;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		open_pair(&pair, &first, &second, PLAIN);
+		assert_int_equal(vdpa_binding_standin_set(pair.guest.binding, names[i]), 0);
+		vdpa_device_failed(card_device(pair.cards[0]), -EIO, "it is broken");
+		for (int k = 0; k < 5000 && pair.guest.resets == 0; k++)
+			usleep(1000);
+		assert_int_equal(pair.guest.resets, 1);
+		assert_int_equal(status_of(pair.cards[0]).health, VDPA_HEALTH_FAILED);
+		close_pair(&pair);
+	}
+}
+
+/* What the driver has set by the control virtqueue stands on the other device. */
+static void
+test_settings_of_the_driver_move(void **state)
+{
+	const uint64_t features = PLAIN | BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_MQ) |
+		BIT(VIRTIO_NET_F_CTRL_MAC_ADDR);
+	const struct card_conf first = {.name = "c0", .nr_pairs = 2};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 2};
+	const uint8_t mac[6] = {0x02, 0, 0, 0, 0x77, 0x01};
+	const uint16_t pairs = 2;
+	uint8_t shown[6];
+	struct pair pair;
+
+	(void)state;
+	open_pair(&pair, &first, &second, features);
+	assert_int_equal(guest_command(&pair.guest, VIRTIO_NET_CTRL_MQ,
+				 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, &pairs, sizeof(pairs)),
+		VIRTIO_NET_OK);
+	assert_int_equal(guest_command(&pair.guest, VIRTIO_NET_CTRL_MAC,
+				 VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, sizeof(mac)),
+		VIRTIO_NET_OK);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(swap_to(&pair, 1 - i % 2, NULL), 0);
+		assert_int_equal(guest_exchange(&pair.guest, 0, 50, 5000), 0);
+		assert_int_equal(guest_exchange(&pair.guest, 1, 50, 5000), 0);
+		vdpa_binding_config_read(pair.guest.binding, 0, shown, sizeof(shown));
+		assert_memory_equal(shown, mac, sizeof(mac));
+	}
+	assert_int_equal(guest_command(&pair.guest, VIRTIO_NET_CTRL_MQ,
+				 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, &(uint16_t){1}, 2),
+		VIRTIO_NET_OK);
+	close_pair(&pair);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_there_and_back_under_traffic),
+		cmocka_unit_test(test_swap_then_delete_the_former),
+		cmocka_unit_test(test_what_is_missing_is_listed),
+		cmocka_unit_test(test_busy_devices),
+		cmocka_unit_test(test_swap_without_a_consumer),
+		cmocka_unit_test(test_other_device_fails_or_hangs),
+		cmocka_unit_test(test_former_device_hangs_in_a_swap),
+		cmocka_unit_test(test_memory_changes_meanwhile),
+		cmocka_unit_test(test_stand_in_for_a_device_that_fails),
+		cmocka_unit_test(test_stand_in_for_a_device_that_hangs),
+		cmocka_unit_test(test_stand_in_that_cannot),
+		cmocka_unit_test(test_settings_of_the_driver_move),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

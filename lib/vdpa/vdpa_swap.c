@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Copyright (c) 2026 The vDPA framework authors
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/virtio_net.h>
+
+#include <rte_common.h>
+
+#include "vdpa_pass.h"
+
+#define QUIET_MS 2500u /* outlasts the deadline of an op that runs */
+
+/* Who waits for a swap. Taken last. */
+static pthread_mutex_t wait_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t ended = PTHREAD_COND_INITIALIZER;
+
+/* ---- what a device lacks ---- */
+
+struct missing {
+	char *text;
+	size_t size, used;
+};
+
+static void __attribute__((format(printf, 2, 3)))
+note(struct missing *missing, const char *format, ...)
+{
+	va_list ap;
+	int nr;
+
+	va_start(ap, format);
+	nr = vsnprintf(missing->text + missing->used, missing->size - missing->used, format, ap);
+	va_end(ap);
+	if (nr > 0)
+		missing->used = RTE_MIN(missing->used + nr, missing->size - 1);
+	if (missing->used + 1 < missing->size) {
+		missing->text[missing->used++] = '\n';
+		missing->text[missing->used] = '\0';
+	}
+}
+
+static void
+compare_features(struct missing *missing, const struct vdpa_binding *binding,
+	const struct vdpa_device_priv *to)
+{
+	uint64_t lacks = binding->priv->contract.features & ~to->contract.features;
+	uint64_t agreed = binding->session != NULL ? binding->session->features : 0;
+
+	for (unsigned int bit = 0; bit < 64; bit++) {
+		const char *name = vdpa_feature_name(to->info.virtio_id, bit);
+
+		if ((lacks & BIT(bit)) != 0)
+			note(missing, "it does not offer %s%s, which the consumer %s",
+				name != NULL ? name : "feature ",
+				name != NULL ? "" : (char[]){'0' + bit / 10, '0' + bit % 10, '\0'},
+				(agreed & BIT(bit)) != 0 ? "uses" : "was offered");
+	}
+}
+
+static void
+compare_queues(struct missing *missing, const struct vdpa_binding *binding,
+	const struct vdpa_device_priv *to)
+{
+	const struct vdpa_contract *has = &binding->priv->contract, *wants = &to->contract;
+
+	if (wants->nr_vqs < has->nr_vqs)
+		note(missing, "it has %u virtqueues, the consumer was offered %u", wants->nr_vqs,
+			has->nr_vqs);
+	if (wants->vq_size_max < has->vq_size_max)
+		note(missing, "its virtqueues have at most %u entries, the consumer was offered %u",
+			wants->vq_size_max, has->vq_size_max);
+	for (uint16_t i = 0; binding->session != NULL && i < has->nr_vqs; i++) {
+		const struct vdpa_session_vq *vq = &binding->session->vqs[i];
+
+		if (vq->ready && vq->size < to->info.vq_size_min)
+			note(missing, "virtqueue %u has %u entries, it takes no fewer than %u", i,
+				vq->size, to->info.vq_size_min);
+	}
+	if ((has->features & BIT(VIRTIO_NET_F_CTRL_VQ)) != 0 && has->virtio_id == VIRTIO_ID_NET &&
+		(!binding->priv->class_cvq || !to->class_cvq))
+		note(missing,
+			"a control virtqueue that a device serves itself cannot be handed over");
+}
+
+static void
+compare_config(struct missing *missing, const struct vdpa_binding *binding,
+	const struct vdpa_device_priv *to)
+{
+	const struct vdpa_device_priv *priv = binding->priv;
+	bool mac_set = binding->cvq != NULL && binding->session != NULL &&
+		vdpa_cvq_sets_mac(binding->cvq);
+	char text[160];
+
+	if (to->info.config_size_bytes < priv->contract.config_size_bytes)
+		note(missing, "its configuration space has %u bytes, the consumer was offered %u",
+			to->info.config_size_bytes, priv->contract.config_size_bytes);
+	for (unsigned int i = 0; i < VDPA_CONFIG_CHECKS; i++) {
+		const char *why = priv->type->config_breaks(priv->contract.features, priv->config,
+			to->config, mac_set, i, text, sizeof(text));
+
+		if (why != NULL)
+			note(missing, "%s", why);
+	}
+}
+
+static void
+compare_state(struct missing *missing, const struct vdpa_binding *binding,
+	const struct vdpa_device_priv *to)
+{
+	const struct vdpa_device_priv *priv = binding->priv;
+	const struct vdpa_session *session = binding->session;
+	const struct vdpa_range *ranges;
+	uint32_t nr = 0;
+
+	if (priv->contract.can_log && !vdpa_can_log(&to->info, to->relay))
+		note(missing, "what it writes cannot be logged (relay=off)");
+	if (priv->contract.can_announce && !to->contract.can_announce)
+		note(missing, "it cannot announce a guest that has arrived");
+	if ((to->info.caps & VDPA_CAP_SET_STATE) == 0 && to->relay == VDPA_RELAY_OFF)
+		note(missing, "it takes no start index and is never relayed (relay=off)");
+	if (binding->run.session != NULL && binding->run.mode != VDPA_MODE_RELAYED && !priv->hung &&
+		!vdpa_pass_position_is_known(priv, binding->run.features))
+		note(missing, "%s does not tell where its queues stand", priv->dev->name);
+	ranges = session != NULL && session->domain != NULL
+		? vdpa_domain_ranges(session->domain, &nr)
+		: NULL;
+	for (uint32_t i = 0; i < nr; i++) {
+		uint64_t last = ranges[i].iova + ranges[i].size_bytes - 1;
+
+		if (ranges[i].iova < to->info.iova_first || last > to->info.iova_last)
+			note(missing,
+				"memory 0x%" PRIx64 " to 0x%" PRIx64
+				" is outside what it reaches (0x%" PRIx64 " to 0x%" PRIx64 ")",
+				ranges[i].iova, last, to->info.iova_first, to->info.iova_last);
+	}
+}
+
+/*
+ * Under the binding's lock; the other device is reserved, so that nothing of it changes but for
+ * what its configuration space says of the link, which is not compared.
+ */
+static int
+compare(const struct vdpa_binding *binding, const struct vdpa_device_priv *to,
+	struct vdpa_swap *swap)
+{
+	struct missing missing = {
+		.text = swap->report.missing, .size = sizeof(swap->report.missing)};
+
+	if (to->info.virtio_id != binding->priv->contract.virtio_id) {
+		note(&missing, "it is a %s device, the consumer was offered a %s device",
+			vdpa_type_name(to->info.virtio_id),
+			vdpa_type_name(binding->priv->contract.virtio_id));
+	} else {
+		compare_features(&missing, binding, to);
+		compare_queues(&missing, binding, to);
+		compare_config(&missing, binding, to);
+		compare_state(&missing, binding, to);
+	}
+	if (missing.used == 0)
+		return 0;
+	return vdpa_error_set(
+		-ENOTSUP, "%s lacks part of what %s was promised", to->dev->name, binding->name);
+}
+
+/* ---- asking for a swap ---- */
+
+/* Nobody may use the device from now on but the swap. */
+static int
+reserve(struct vdpa_binding *binding, struct vdpa_device *dev, struct vdpa_binding **other)
+{
+	struct vdpa_device_priv *to = dev->priv;
+	int rc = 0;
+
+	if (to == NULL)
+		return -ENODEV;
+	pthread_mutex_lock(&to->lock);
+	*other = to->binding;
+	if (to->binding == binding)
+		rc = vdpa_error_set(-EINVAL, "%s serves %s already", dev->name, binding->name);
+	else if (to->binding == NULL)
+		rc = vdpa_error_set(-ENODEV, "%s: no bus driver offers it", dev->name);
+	else if (to->hung || to->stuck)
+		rc = vdpa_error_set(-EIO, "%s hangs", dev->name);
+	else if (to->reserved != NULL)
+		rc = vdpa_error_set(
+			-EBUSY, "%s is about to serve %s", dev->name, to->reserved->name);
+	else if (to->binding->swap != NULL)
+		rc = vdpa_error_set(-EBUSY, "%s is about to move to %s", to->binding->name,
+			to->binding->swap->to);
+	else if (to->binding->session != NULL)
+		rc = vdpa_error_set(
+			-EBUSY, "%s: %s is attached", dev->name, to->binding->session->peer);
+	else if (to->bound[0] != '\0')
+		rc = vdpa_error_set(-EBUSY, "%s is bound to %s", dev->name, to->bound);
+	else
+		to->reserved = binding;
+	pthread_mutex_unlock(&to->lock);
+	return rc;
+}
+
+static void
+unreserve(struct vdpa_binding *other)
+{
+	pthread_mutex_lock(&other->priv->lock);
+	other->priv->reserved = NULL;
+	pthread_mutex_unlock(&other->priv->lock);
+}
+
+static int
+enter(struct vdpa_binding *binding, struct vdpa_swap *swap)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	int rc;
+
+	pthread_mutex_lock(&priv->lock);
+	snprintf(swap->from, sizeof(swap->from), "%s", priv->dev->name);
+	if (binding->swap != NULL)
+		rc = vdpa_error_set(
+			-EBUSY, "%s is about to move to %s", binding->name, binding->swap->to);
+	else if (priv->reserved != NULL)
+		rc = vdpa_error_set(
+			-EBUSY, "%s is about to serve %s", priv->dev->name, priv->reserved->name);
+	else if (priv->binding != binding || vdpa_stopping())
+		rc = vdpa_error_set(-ECANCELED, "%s goes away", binding->name);
+	else
+		rc = compare(binding, swap->other->priv, swap);
+	if (rc == 0)
+		binding->swap = swap;
+	pthread_mutex_unlock(&priv->lock);
+	return rc;
+}
+
+static int
+ask(struct vdpa_binding *binding, struct vdpa_device *dev, struct vdpa_swap *swap, uint32_t wait_ms)
+{
+	int rc;
+
+	vdpa_moves_hold();
+	snprintf(swap->to, sizeof(swap->to), "%s", dev->name);
+	rc = reserve(binding, dev, &swap->other);
+	vdpa_moves_release();
+	if (rc != 0)
+		return rc;
+	/* a pass of the other binding that began before it was reserved */
+	rc = vdpa_work_wait(&swap->other->work, wait_ms);
+	if (rc != 0)
+		rc = vdpa_error_set(-EBUSY, "%s: an operation of the device takes long", swap->to);
+	vdpa_moves_hold();
+	if (rc == 0)
+		rc = enter(binding, swap);
+	if (rc != 0)
+		unreserve(swap->other);
+	vdpa_moves_release();
+	if (rc == 0)
+		vdpa_work_queue(&swap->other->work);
+	return rc;
+}
+
+struct vdpa_swap *
+vdpa_swap_in(struct vdpa_binding *binding, enum vdpa_swap_phase phase)
+{
+	struct vdpa_swap *swap;
+
+	pthread_mutex_lock(&binding->priv->lock);
+	swap = binding->swap;
+	if (swap != NULL && swap->phase != phase)
+		swap = NULL;
+	pthread_mutex_unlock(&binding->priv->lock);
+	return swap;
+}
+
+bool
+vdpa_swap_is_asked(struct vdpa_binding *binding)
+{
+	bool asked;
+
+	pthread_mutex_lock(&binding->priv->lock);
+	asked = binding->swap != NULL;
+	pthread_mutex_unlock(&binding->priv->lock);
+	return asked;
+}
+
+void
+vdpa_swap_set_phase(struct vdpa_binding *binding, enum vdpa_swap_phase phase)
+{
+	pthread_mutex_lock(&binding->priv->lock);
+	if (binding->swap != NULL)
+		binding->swap->phase = phase;
+	pthread_mutex_unlock(&binding->priv->lock);
+}
+
+static void
+describe(struct vdpa_swap *swap, int rc, const char *why)
+{
+	if (rc == 0)
+		return;
+	if (swap->why[0] == '\0' && why != NULL)
+		snprintf(swap->why, sizeof(swap->why), "%s", why);
+	if (swap->why[0] == '\0')
+		snprintf(swap->why, sizeof(swap->why), "%s: %s", swap->to, strerror(-rc));
+}
+
+static void
+tell(struct vdpa_binding *binding, const struct vdpa_swap *swap, int rc)
+{
+	const struct vdpa_swap_report *report = &swap->report;
+
+	if (rc == 0)
+		vdpa_device_event(binding->priv, VDPA_EVENT_SWAPPED,
+			"serves %s in place of %s%s, pause %" PRIu64 " us (stop %" PRIu64
+			", start %" PRIu64 ")",
+			binding->name, swap->from, report->forced ? ", which hung" : "",
+			report->pause_us, report->stop_us, report->start_us);
+	else
+		VDPA_LOG(WARNING, "%s: stays with %s: %s", binding->name, swap->from, swap->why);
+}
+
+void
+vdpa_swap_end(struct vdpa_binding *binding, int rc, const char *why)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	struct vdpa_swap *swap;
+	bool waited;
+
+	pthread_mutex_lock(&priv->lock);
+	swap = binding->swap;
+	binding->swap = NULL;
+	pthread_mutex_unlock(&priv->lock);
+	if (swap == NULL)
+		return;
+	if (rc != 0 && swap->standin) {
+		atomic_store(&binding->unserved, true);
+		vdpa_work_queue(&binding->work);
+	}
+	describe(swap, rc, why);
+	tell(binding, swap, rc);
+	unreserve(swap->other);
+	/* what it has mapped, or the device that it has now, is let go */
+	vdpa_work_queue(&swap->other->work);
+	vdpa_domain_put(swap->prepared);
+	pthread_mutex_lock(&wait_lock);
+	waited = swap->waited;
+	swap->rc = rc;
+	swap->done = true;
+	pthread_cond_broadcast(&ended);
+	pthread_mutex_unlock(&wait_lock);
+	if (!waited)
+		free(swap);
+}
+
+int
+vdpa_binding_swap(
+	struct vdpa_binding *binding, struct vdpa_device *dev, struct vdpa_swap_report *report)
+{
+	struct vdpa_swap *swap = calloc(1, sizeof(*swap));
+	int rc;
+
+	if (swap == NULL)
+		return vdpa_error_set(-ENOMEM, "%s: no memory", binding->name);
+	swap->waited = true;
+	rc = ask(binding, dev, swap, QUIET_MS);
+	if (rc == 0) {
+		pthread_mutex_lock(&wait_lock);
+		while (!swap->done)
+			pthread_cond_wait(&ended, &wait_lock);
+		pthread_mutex_unlock(&wait_lock);
+		rc = swap->rc;
+		if (rc != 0)
+			vdpa_error_set(rc, "%s", swap->why);
+	}
+	if (report != NULL)
+		*report = swap->report;
+	free(swap);
+	return rc;
+}
+
+struct vdpa_binding *
+vdpa_device_binding(const struct vdpa_device *dev)
+{
+	struct vdpa_binding *binding = NULL;
+
+	vdpa_moves_hold();
+	if (dev->priv != NULL) {
+		pthread_mutex_lock(&dev->priv->lock);
+		binding = dev->priv->binding;
+		pthread_mutex_unlock(&dev->priv->lock);
+	}
+	vdpa_moves_release();
+	return binding;
+}
+
+struct vdpa_device *
+vdpa_binding_device(const struct vdpa_binding *binding)
+{
+	struct vdpa_device *dev;
+
+	vdpa_moves_hold();
+	dev = binding->priv->dev;
+	vdpa_moves_release();
+	return dev;
+}
+
+/* ---- stand-in ---- */
+
+bool
+vdpa_swap_holds_locked(const struct vdpa_binding *binding)
+{
+	return binding->swap != NULL && binding->swap->standin &&
+		binding->swap->phase != VDPA_SWAP_MOVED;
+}
+
+int
+vdpa_binding_standin_set(struct vdpa_binding *binding, const char *standin)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	int rc = 0;
+
+	if (standin == NULL)
+		standin = "";
+	if (strlen(standin) >= sizeof(binding->standin))
+		return vdpa_error_set(-EINVAL, "standin=%s: longer than %zu bytes", standin,
+			sizeof(binding->standin) - 1);
+	vdpa_moves_hold();
+	pthread_mutex_lock(&priv->lock);
+	if (strcmp(standin, priv->dev->name) == 0)
+		rc = vdpa_error_set(
+			-EINVAL, "standin=%s: a device cannot stand in for itself", standin);
+	else
+		snprintf(binding->standin, sizeof(binding->standin), "%s", standin);
+	pthread_mutex_unlock(&priv->lock);
+	vdpa_moves_release();
+	return rc;
+}
+
+bool
+vdpa_swap_standin(struct vdpa_binding *binding)
+{
+	char name[sizeof(binding->standin)];
+	struct vdpa_device *dev;
+	struct vdpa_swap *swap;
+	int rc;
+
+	pthread_mutex_lock(&binding->priv->lock);
+	memcpy(name, binding->standin, sizeof(name));
+	pthread_mutex_unlock(&binding->priv->lock);
+	if (vdpa_swap_is_asked(binding))
+		return true;
+	if (name[0] == '\0' || vdpa_stopping())
+		return false;
+	dev = vdpa_device_find(name);
+	swap = dev != NULL ? calloc(1, sizeof(*swap)) : NULL;
+	if (swap != NULL)
+		swap->standin = true;
+	rc = swap != NULL ? ask(binding, dev, swap, 0)
+			  : vdpa_error_set(-ENODEV, "there is no device %s", name);
+	if (rc != 0) {
+		VDPA_LOG(ERR, "%s: the stand-in cannot take over: %s%s%s", binding->name,
+			vdpa_error_text(),
+			swap != NULL && swap->report.missing[0] != '\0' ? ": " : "",
+			swap != NULL ? swap->report.missing : "");
+		free(swap);
+	}
+	return rc == 0;
+}
