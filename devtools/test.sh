@@ -36,6 +36,7 @@ Steps: build     the tree, warnings are errors
        asan      unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
        tsan      unit tests under ThreadSanitizer
        clang     the tree, built by clang, and its unit tests
+       fuzz      a short round of each libFuzzer target (app/test/fuzz)
        headers   the tree, built with DPDK's own driver-side headers, and its unit tests
 
 The last line is "N passed, N failed, N skipped". Exit code: 0 nothing failed, 1 something did,
@@ -106,8 +107,10 @@ configure_and_build() {
 	else
 		meson setup -Dwerror=true "$@" "$tree" "$root_dir" || return
 	fi
-	nice ninja -C "$tree"
+	# shellcheck disable=SC2086 # targets, or none for all
+	nice ninja -C "$tree" $ninja_targets
 }
+ninja_targets=
 
 # build TREE NAME MESON_OPTION...
 build() {
@@ -168,6 +171,13 @@ test_host() {
 	fi
 	if wanted clang && CC=clang CXX=clang++ build "$tree-clang" build; then
 		unit "$tree-clang" unit || true
+	fi
+	if wanted fuzz; then
+		ninja_targets=fuzzers
+		if CC=clang CXX=clang++ build "$tree-fuzz" build -Dfuzz=true -Db_lundef=false; then
+			unit "$tree-fuzz" unit --suite fuzz || true
+		fi
+		ninja_targets=
 	fi
 	if wanted headers; then
 		mkdir -p "$tree-headers/results"
