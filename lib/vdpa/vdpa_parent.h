@@ -460,6 +460,34 @@ int vdpa_paths_run(struct vdpa_path *const *paths, uint16_t nr, void (*fn)(void 
 /** @} */
 
 /**
+ * @name Background work
+ * What a parent does beside its ops (follow a link, say), on a thread of the class's op pool. It
+ * may block; ops of the device may run at the same time. A bus driver's work is the same.
+ * @{
+ */
+/** Queued at most once and never on two threads. Embedded in the owner's structure. */
+struct vdpa_work {
+	void (*fn)(struct vdpa_work *work); /**< set before it is queued; the rest zeroed */
+	struct vdpa_work *next;             /**< the class's, as all that follows */
+	bool queued, running, again;
+	uint32_t period_ms;
+	uint64_t next_ns;
+	struct vdpa_work *next_periodic;
+};
+
+/** Have fn called soon; once more if it runs already. Any thread. 0, or negative errno: no thread
+ * could be started and none is there. */
+int vdpa_work_queue(struct vdpa_work *work);
+/** Queue it again and again, 0: no more. Not exact. Ended before the work is freed. Any thread. */
+void vdpa_work_every(struct vdpa_work *work, uint32_t period_ms);
+/**
+ * Wait until it is neither queued nor running. Not from its own fn, nor on a worker.
+ * @return 0; -ETIMEDOUT: leave its memory alone.
+ */
+int vdpa_work_wait(struct vdpa_work *work, uint32_t timeout_ms);
+/** @} */
+
+/**
  * @name Management devices
  * A management device (the kernel's vdpa_mgmt_dev) makes and removes devices. Static, registered by
  * a constructor.

@@ -121,20 +121,6 @@ void vdpa_workers_release(void);
 const void *vdpa_vq_group(struct vdpa_device *dev, uint16_t index);
 
 /* ---- op pool (vdpa_ops.c) ---- */
-/* Work of one binding: queued at most once, never on two threads. */
-struct vdpa_work {
-	void (*fn)(struct vdpa_work *);
-	struct vdpa_work *next;
-	bool queued, running, again;
-	uint32_t period_ms; /* vdpa_work_every() */
-	uint64_t next_ns;
-	struct vdpa_work *next_periodic;
-};
-int vdpa_work_queue(struct vdpa_work *work);
-/* Queue it again and again, 0: no more. Not exact. Ends before the work is freed. */
-void vdpa_work_every(struct vdpa_work *work, uint32_t period_ms);
-/* Wait until it is neither queued nor running; -ETIMEDOUT. Not from its own fn. */
-int vdpa_work_wait(struct vdpa_work *work, uint32_t timeout_ms);
 /*
  * Brackets of every op of a device. After the deadline the device is failed and fenced by
  * vdpa_device_fence() on the control thread; vdpa_op_end then returns -ETIMEDOUT and the caller

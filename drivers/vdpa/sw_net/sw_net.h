@@ -15,6 +15,7 @@
  *	sw_net_set.c	what an operator changes while it is there
  *	sw_net_link.c	who is the peer of whom, which queues make a path
  *	sw_net_path.c	the datapath: one burst of a transmit queue
+ *	sw_net_port*.c	an ethdev as the other end
  *	sw_net_frame.c	a frame that is not of the common shape
  *	sw_net_gso.c	frames in mbufs: cut by DPDK's library, kept until there is room, received
  *	sw_net_mbuf.c	a frame as mbuf, and what its flags say in a virtio-net header
@@ -73,6 +74,7 @@ extern int sw_net_logtype;
 	X(DROP_RX_OFF, "drop_rx_off")       /* receive queue off or broken */        \
 	X(DROP_PEER_DOWN, "drop_peer_down") /* peer missing or stopped */            \
 	X(DROP_LINK_DOWN, "drop_link_down") /* an operator took the link down */     \
+	X(DROP_PORT, "drop_port")           /* not taken by the ethdev */            \
 	X(DROP_NULL, "drop_null")           /* backend=null */                       \
 	X(CAPTURED, "captured")             /* copied for a capture */               \
 	X(CAPTURE_DROPPED, "capture_dropped") /* its file was too slow */
@@ -87,13 +89,15 @@ enum sw_net_stat {
 enum sw_net_backend {
 	SW_NET_LOOPBACK,
 	SW_NET_NULL,
-	SW_NET_PEER
+	SW_NET_PEER,
+	SW_NET_PORT
 };
 
 /* What the keys of a device say. */
 struct sw_net_args {
 	enum sw_net_backend backend;
 	char peer[VDPA_NAME_MAX]; /* "" unless backend=peer */
+	char port[VDPA_NAME_MAX]; /* ethdev, "" unless backend=port */
 	bool tso;
 	uint8_t mac[ETH_ALEN];
 	uint16_t mtu; /* 0: not offered */
@@ -107,6 +111,7 @@ struct sw_net_dev;
 struct sw_net_flow;
 struct sw_net_held;
 struct sw_net_capture;
+struct sw_net_port;
 
 /* A virtqueue. */
 struct sw_net_vq {
@@ -171,7 +176,8 @@ struct sw_net_dev {
 	bool promisc, allmulti;
 	uint16_t nr_active_pairs;
 	struct sw_net_vq *vqs;     /* 2 * args.nr_pairs */
-	struct sw_net_flow *flows; /* args.nr_pairs */
+	struct sw_net_flow *flows; /* args.nr_pairs; port: as many again, of the receive queues */
+	struct sw_net_port *port;  /* NULL unless backend=port */
 };
 
 /* Two devices that name each other, or one alone. Counted by its ends. */
@@ -193,6 +199,13 @@ static inline struct sw_net_vq *
 sw_net_tx(struct sw_net_dev *dev, uint16_t pair)
 {
 	return &dev->vqs[2 * pair + 1];
+}
+
+/* Its flow is not that of another queue. */
+static inline bool
+sw_net_has_flow(const struct sw_net_vq *vq)
+{
+	return vq->index % 2 == 1 || vq->dev->port != NULL;
 }
 
 static inline void
@@ -289,9 +302,9 @@ struct sw_net_dev *sw_net_source(struct sw_net_dev *dev);
 /* The group of paths that queue index of dev is worked on in. Any thread. */
 const void *sw_net_group(const struct sw_net_dev *dev, uint16_t index);
 /* Give flows of running transmit queues to workers. 0 or negative errno, then none is with one. */
-int sw_net_flows_start(struct sw_net_vq *const *tx, uint16_t nr);
+int sw_net_flows_start(struct sw_net_vq *const *vqs, uint16_t nr);
 /* Take them back. 0; -ETIMEDOUT: a worker hangs. */
-int sw_net_flows_stop(struct sw_net_vq *const *tx, uint16_t nr);
+int sw_net_flows_stop(struct sw_net_vq *const *vqs, uint16_t nr);
 /* Let the flows of the device that receives from src fit to what runs now. 0, -ETIMEDOUT. */
 int sw_net_flows_connect(struct sw_net_dev *src);
 /* No burst that touches a queue of dev and began before this call goes on. 0, -ETIMEDOUT. */

@@ -10,19 +10,22 @@
 
 #include "sw_net.h"
 
-const char sw_net_keys[] = "backend=loopback|null|peer,peer=NAME,tso=on|off,mac=MAC,mtu=68-65535,"
-			   "max_vqp=1-128," VDPA_EMULATED_KEYS;
+const char sw_net_keys[] =
+	"backend=loopback|null|peer|port,peer=NAME,port=ETHDEV,tso=on|off,mac=MAC,mtu=68-65535,"
+	"max_vqp=1-128," VDPA_EMULATED_KEYS;
 
 static const char *const backends[] = {
 	[SW_NET_LOOPBACK] = "loopback",
 	[SW_NET_NULL] = "null",
 	[SW_NET_PEER] = "peer",
+	[SW_NET_PORT] = "port",
 	NULL,
 };
 
 enum key {
 	KEY_BACKEND,
 	KEY_PEER,
+	KEY_PORT,
 	KEY_TSO,
 	KEY_MAC,
 	KEY_MTU,
@@ -32,6 +35,7 @@ enum key {
 static const char *const keys[] = {
 	[KEY_BACKEND] = "backend",
 	[KEY_PEER] = "peer",
+	[KEY_PORT] = "port",
 	[KEY_TSO] = "tso",
 	[KEY_MAC] = "mac",
 	[KEY_MTU] = "mtu",
@@ -89,6 +93,8 @@ parse_key(unsigned int key, const char *name, const char *value, void *arg)
 		return rc;
 	case KEY_PEER:
 		return vdpa_arg_text(name, value, args->peer, sizeof(args->peer));
+	case KEY_PORT:
+		return vdpa_arg_text(name, value, args->port, sizeof(args->port));
 	case KEY_TSO:
 		return vdpa_arg_bool(name, value, &args->tso);
 	case KEY_MAC:
@@ -133,8 +139,14 @@ check_backend(const char *name, const struct sw_net_args *args)
 	if (args->backend != SW_NET_PEER && given)
 		return vdpa_error_set(
 			-EINVAL, "peer=%s: expected backend=peer beside it", args->peer);
-	if (args->tso && args->backend != SW_NET_PEER)
-		return vdpa_error_set(-EINVAL, "tso=on: expected backend=peer beside it");
+	if (args->backend == SW_NET_PORT && args->port[0] == '\0')
+		return vdpa_error_set(-EINVAL, "backend=port: expected port=ETHDEV beside it");
+	if (args->backend != SW_NET_PORT && args->port[0] != '\0')
+		return vdpa_error_set(
+			-EINVAL, "port=%s: expected backend=port beside it", args->port);
+	if (args->tso && args->backend != SW_NET_PEER && args->backend != SW_NET_PORT)
+		return vdpa_error_set(
+			-EINVAL, "tso=on: expected backend=peer or backend=port beside it");
 	if (given && strcmp(args->peer, name) == 0)
 		return vdpa_error_set(
 			-EINVAL, "peer=%s: expected another device than itself", args->peer);
@@ -158,7 +170,8 @@ sw_net_args_parse(const char *name, const char *text, struct sw_net_args *args)
 	if (!parse.mac_given)
 		default_mac(name, args->mac);
 	features = sw_net_features(args->nr_pairs, args->tso);
-	if (args->mtu == 0)
+	/* an ethdev has one of its own */
+	if (args->mtu == 0 && args->backend != SW_NET_PORT)
 		features &= ~SW_NET_BIT(VIRTIO_NET_F_MTU);
 	return vdpa_emulated_features(&args->common, features, &args->features);
 }

@@ -25,9 +25,9 @@ sw_net_cutter_free(struct sw_net_cutter *cutter)
 {
 	if (cutter == NULL)
 		return;
-	rte_mempool_free(cutter->frames);
-	rte_mempool_free(cutter->headers);
-	rte_mempool_free(cutter->payloads);
+	sw_net_pool_retire(cutter->frames);
+	sw_net_pool_retire(cutter->headers);
+	sw_net_pool_retire(cutter->payloads);
 	free(cutter);
 }
 

@@ -46,6 +46,8 @@ sw_net_is_holding(const struct sw_net_held *held)
 /* ---- sw_net_mbuf.c ---- */
 /* A pool with a name of its own. NULL with vdpa_error_text(). */
 struct rte_mempool *sw_net_pool_create(const char *device, uint32_t nr, uint32_t bytes);
+/* Free a pool (NULL: nothing) as soon as all its mbufs are back: an ethdev may have some still. */
+void sw_net_pool_retire(struct rte_mempool *pool);
 /* A copy of len bytes from src on; NULL: the pool is empty. */
 struct rte_mbuf *
 sw_net_mbuf_copy(struct rte_mempool *pool, struct vring_cursor src, uint32_t len);
@@ -57,13 +59,13 @@ struct vring_cursor sw_net_mbuf_cursor(const struct rte_mbuf *m, struct vring_se
  */
 bool sw_net_mbuf_mark(struct rte_mbuf *m, const struct virtio_net_hdr_v1 *hdr);
 /* Mark what an ethdev said of a frame that it received. */
-void sw_net_mbuf_mark_received(struct rte_mbuf *m);
+void sw_net_mbuf_mark_received(struct rte_mbuf **frame);
 /* The header that says what is marked. */
 void sw_net_mbuf_header(const struct rte_mbuf *m, struct virtio_net_hdr_v1 *hdr);
 /* Write the sum of the pseudo header, for a payload of so many bytes with the TCP or UDP header. */
 void sw_net_mbuf_pseudo_sum(struct rte_mbuf *m, uint32_t bytes);
-/* Complete the checksum that is marked, and mark it no more. */
-void sw_net_mbuf_complete(struct rte_mbuf *m);
+/* Complete the checksum at start + offset, and mark nothing more. */
+void sw_net_mbuf_complete(struct rte_mbuf *m, uint32_t start, uint32_t offset);
 
 /* ---- sw_net_gso.c ---- */
 /* nr_frames is 0 where frames come in mbufs. NULL with vdpa_error_text(). */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sw_net_gso.h"
+#include "sw_net_port.h"
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sw_net_link *links;
@@ -136,7 +136,7 @@ sw_net_link_is_up(const struct sw_net_dev *dev)
 {
 	const struct sw_net_dev *other = sw_net_link_other(dev);
 
-	if (is_pulled(dev))
+	if (is_pulled(dev) || (dev->port != NULL && !dev->port->link_up))
 		return false;
 	return dev->args.backend != SW_NET_PEER || (other != NULL && other->running);
 }
@@ -162,6 +162,9 @@ destination(struct sw_net_dev *src, enum sw_net_stat *nobody)
 			return dst;
 		}
 		*nobody = SW_NET_DROP_PEER_DOWN;
+		return NULL;
+	case SW_NET_PORT:
+		*nobody = SW_NET_DROP_LINK_DOWN;
 		return NULL;
 	case SW_NET_NULL:
 		break;
@@ -192,9 +195,11 @@ sw_net_group(const struct sw_net_dev *dev, uint16_t index)
 }
 
 static struct sw_net_flow *
-flow_of(const struct sw_net_vq *tx)
+flow_of(const struct sw_net_vq *vq)
 {
-	return &tx->dev->flows[tx->index / 2];
+	uint16_t pair = vq->index / 2;
+
+	return &vq->dev->flows[vq->index % 2 == 1 ? pair : vq->dev->args.nr_pairs + pair];
 }
 
 /* The receive queue that a flow is to have. */
@@ -272,6 +277,10 @@ sw_net_flows_connect(struct sw_net_dev *src)
 	uint16_t nr = 0;
 	int rc = 0;
 
+	if (src->port != NULL) {
+		sw_net_port_settle(src);
+		return 0;
+	}
 	for (uint16_t i = 0; i < src->args.nr_pairs && rc == 0; i++) {
 		struct sw_net_flow *flow = &src->flows[i];
 
@@ -297,18 +306,23 @@ sw_net_flows_connect(struct sw_net_dev *src)
 }
 
 static int
-flow_init(struct sw_net_flow *flow, struct sw_net_vq *tx)
+flow_init(struct sw_net_flow *flow, struct sw_net_vq *vq)
 {
-	int rc;
+	int rc = 0;
 
 	memset(flow, 0, sizeof(*flow));
 	flow->path.poll = sw_net_poll;
 	flow->path.arm = sw_net_arm;
 	flow->path.end = flow_end;
-	flow->path.wake_fds[0] = tx->kick_fd;
-	flow->path.group = sw_net_group(tx->dev, tx->index);
-	flow->tx = tx;
-	vdpa_delay_init(&flow->delay, tx->dev->args.common.delay_us);
+	flow->path.wake_fds[0] = vq->kick_fd;
+	flow->path.group = sw_net_group(vq->dev, vq->index);
+	vdpa_delay_init(&flow->delay, vq->dev->args.common.delay_us);
+	if (vq->dev->port != NULL) {
+		rc = sw_net_port_flow_init(flow, vq);
+		flow_capture(flow);
+		return rc;
+	}
+	flow->tx = vq;
 	flow->new_rx = flow_wanted_rx(flow, &flow->new_no_rx);
 	rc = sw_net_cutter_prepare(flow);
 	flow_connect(flow);
@@ -316,20 +330,20 @@ flow_init(struct sw_net_flow *flow, struct sw_net_vq *tx)
 }
 
 int
-sw_net_flows_start(struct sw_net_vq *const *tx, uint16_t nr)
+sw_net_flows_start(struct sw_net_vq *const *vqs, uint16_t nr)
 {
-	struct vdpa_path *paths[SW_NET_PAIRS_MAX] = {NULL};
+	struct vdpa_path *paths[2 * SW_NET_PAIRS_MAX] = {NULL};
 	uint16_t nr_made = 0;
 	int rc = 0;
 
 	for (; nr_made < nr && rc == 0; nr_made++) {
-		paths[nr_made] = &flow_of(tx[nr_made])->path;
-		rc = flow_init(flow_of(tx[nr_made]), tx[nr_made]);
+		paths[nr_made] = &flow_of(vqs[nr_made])->path;
+		rc = flow_init(flow_of(vqs[nr_made]), vqs[nr_made]);
 	}
 	if (rc == 0)
 		rc = vdpa_paths_add(paths, nr, -1);
 	for (uint16_t i = 0; i < nr_made; i++) {
-		struct sw_net_flow *flow = flow_of(tx[i]);
+		struct sw_net_flow *flow = flow_of(vqs[i]);
 
 		if (rc != 0) {
 			flow_free(flow);
@@ -337,39 +351,43 @@ sw_net_flows_start(struct sw_net_vq *const *tx, uint16_t nr)
 			continue;
 		}
 		flow->running = true;
-		tx[i]->flow = flow;
+		vqs[i]->flow = flow;
 		if (flow->rx != NULL)
 			flow->rx->flow = flow;
 	}
+	if (rc == 0 && nr != 0 && vqs[0]->dev->port != NULL)
+		rc = sw_net_port_spread(vqs[0]->dev);
 	return rc;
 }
 
 int
-sw_net_flows_stop(struct sw_net_vq *const *tx, uint16_t nr)
+sw_net_flows_stop(struct sw_net_vq *const *vqs, uint16_t nr)
 {
-	struct vdpa_path *paths[SW_NET_PAIRS_MAX] = {NULL};
+	struct vdpa_path *paths[2 * SW_NET_PAIRS_MAX] = {NULL};
 	uint16_t nr_paths = 0;
 	int rc;
 
 	for (uint16_t i = 0; i < nr; i++)
-		if (flow_of(tx[i])->running)
-			paths[nr_paths++] = &flow_of(tx[i])->path;
+		if (flow_of(vqs[i])->running)
+			paths[nr_paths++] = &flow_of(vqs[i])->path;
 	rc = vdpa_paths_del(paths, nr_paths);
 	if (rc != 0)
 		return rc;
 	for (uint16_t i = 0; i < nr; i++) {
-		struct sw_net_flow *flow = flow_of(tx[i]);
+		struct sw_net_flow *flow = flow_of(vqs[i]);
 
 		if (!flow->running)
 			continue;
 		flow_free(flow);
 		flow->running = false;
-		tx[i]->flow = NULL;
+		vqs[i]->flow = NULL;
 		if (flow->rx != NULL)
 			flow->rx->flow = NULL;
 		flow->rx = NULL;
 	}
-	return 0;
+	if (nr_paths != 0 && vqs[0]->dev->port != NULL)
+		rc = sw_net_port_spread(vqs[0]->dev);
+	return rc;
 }
 
 /* fn NULL: between two bursts once. */

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <rte_errno.h>
@@ -34,6 +35,30 @@ sw_net_pool_create(const char *device, uint32_t nr, uint32_t bytes)
 			"%s: no room for %u mbufs of %u bytes in DPDK's memory (%s)", device, nr,
 			bytes, rte_strerror(rte_errno));
 	return pool;
+}
+
+void
+sw_net_pool_retire(struct rte_mempool *pool)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct rte_mempool **retired;
+	static unsigned int nr_retired;
+	struct rte_mempool **more;
+	unsigned int kept = 0;
+
+	pthread_mutex_lock(&lock);
+	more = pool == NULL ? NULL : realloc(retired, (nr_retired + 1) * sizeof(*retired));
+	if (more != NULL) {
+		retired = more;
+		retired[nr_retired++] = pool;
+	}
+	for (unsigned int i = 0; i < nr_retired; i++)
+		if (rte_mempool_full(retired[i]))
+			rte_mempool_free(retired[i]);
+		else
+			retired[kept++] = retired[i];
+	nr_retired = kept;
+	pthread_mutex_unlock(&lock);
 }
 
 struct rte_mbuf *
@@ -137,20 +162,16 @@ other:
 }
 
 void
-sw_net_mbuf_mark_received(struct rte_mbuf *m)
+sw_net_mbuf_mark_received(struct rte_mbuf **frame)
 {
+	struct rte_mbuf *m = *frame;
 	uint64_t said = m->ol_flags;
-	uint16_t segment_bytes = m->tso_segsz;
 
+	/* without room for its tag it goes on without one */
+	if ((said & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0 && rte_vlan_insert(frame) == 0)
+		m = *frame;
 	/* what an ethdev was told by another sender may stand here still (net_ring) */
-	m->ol_flags &= ~(TX_MARKS | RTE_MBUF_F_RX_L4_CKSUM_MASK);
-	if ((said & RTE_MBUF_F_RX_LRO) != 0 && segment_bytes != 0 && mark_checksum(m) &&
-		(m->ol_flags & RTE_MBUF_F_TX_L4_MASK) == RTE_MBUF_F_TX_TCP_CKSUM) {
-		m->tso_segsz = segment_bytes;
-		m->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
-		sw_net_mbuf_pseudo_sum(m, m->pkt_len - m->l2_len - m->l3_len);
-		return;
-	}
+	m->ol_flags &= RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL;
 	switch (said & RTE_MBUF_F_RX_L4_CKSUM_MASK) {
 	case RTE_MBUF_F_RX_L4_CKSUM_GOOD:
 		m->ol_flags |= RTE_MBUF_F_RX_L4_CKSUM_GOOD;
@@ -208,11 +229,10 @@ sw_net_mbuf_pseudo_sum(struct rte_mbuf *m, uint32_t bytes)
 }
 
 void
-sw_net_mbuf_complete(struct rte_mbuf *m)
+sw_net_mbuf_complete(struct rte_mbuf *m, uint32_t start, uint32_t offset)
 {
 	struct vring_seg segs[SW_NET_MBUF_SEGS_MAX];
 
-	sw_net_complete_checksum(
-		sw_net_mbuf_cursor(m, segs), m->pkt_len, m->l2_len + m->l3_len, checksum_offset(m));
+	sw_net_complete_checksum(sw_net_mbuf_cursor(m, segs), m->pkt_len, start, offset);
 	m->ol_flags &= ~TX_MARKS;
 }

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sw_net.h"
+#include "sw_net_port.h"
 #include "vdpa_dpdk_abi.h"
 
 RTE_LOG_REGISTER_DEFAULT(sw_net_logtype, NOTICE)
@@ -28,6 +28,7 @@ dev_free(struct sw_net_dev *dev)
 {
 	if (dev == NULL)
 		return;
+	sw_net_port_close(dev);
 	sw_net_link_leave(dev);
 	free(dev->flows);
 	free(dev->vqs);
@@ -50,7 +51,8 @@ dev_alloc(const char *name, const struct sw_net_args *args, struct sw_net_dev **
 	memcpy(dev->mac, args->mac, sizeof(dev->mac));
 	dev->mtu = args->mtu;
 	dev->vqs = zalloc(2 * args->nr_pairs, sizeof(*dev->vqs));
-	dev->flows = zalloc(args->nr_pairs, sizeof(*dev->flows));
+	dev->flows = zalloc(
+		(args->backend == SW_NET_PORT ? 2 : 1) * args->nr_pairs, sizeof(*dev->flows));
 	if (dev->vqs == NULL || dev->flows == NULL)
 		return vdpa_error_set(-ENOMEM, "%s: out of memory", name);
 	for (uint16_t i = 0; i < 2 * args->nr_pairs; i++) {
@@ -84,6 +86,8 @@ dev_create(const char *name, const struct sw_net_args *args)
 	rc = dev_alloc(name, args, &dev);
 	if (rc == 0)
 		rc = sw_net_link_join(dev);
+	if (rc == 0 && args->backend == SW_NET_PORT)
+		rc = sw_net_port_open(dev);
 	if (rc == 0)
 		rc = vdpa_device_register(&dev->vdpa);
 	if (rc != 0) {
@@ -91,6 +95,8 @@ dev_create(const char *name, const struct sw_net_args *args)
 		return rc;
 	}
 	dev_listen(dev, true);
+	if (dev->port != NULL)
+		sw_net_port_watch(dev);
 	return 0;
 }
 
@@ -166,8 +172,9 @@ static struct rte_vdev_driver sw_net_vdev = {
 
 VDPA_REGISTER_VDEV(vdpa_sw_net, sw_net_vdev);
 VDPA_PMD_PARAMS(vdpa_sw_net,
-	"backend=<loopback|null|peer> "
+	"backend=<loopback|null|peer|port> "
 	"peer=<name> "
+	"port=<ethdev> "
 	"tso=<on|off> "
 	"mac=<xx:xx:xx:xx:xx:xx> "
 	"mtu=<68-65535> "

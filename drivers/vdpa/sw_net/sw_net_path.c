@@ -403,6 +403,17 @@ sw_net_disarm(struct sw_net_flow *flow)
 }
 
 bool
+sw_net_arm_rx(struct sw_net_flow *flow)
+{
+	bool more;
+
+	flow->armed = true;
+	more = vring_dev_arm(&flow->rx->ring);
+	report_asked(flow);
+	return more;
+}
+
+bool
 sw_net_rx_is_full(const struct sw_net_vq *rx, const struct sw_net_burst *in, uint16_t nr)
 {
 	return is_full(rx, in, nr);

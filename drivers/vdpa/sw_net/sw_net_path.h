@@ -23,7 +23,9 @@ struct sw_net_burst {
 
 /* Runs, carries traffic, and is neither broken nor fenced; NULL: false. */
 bool sw_net_vq_usable(const struct sw_net_vq *vq);
-/* End the asking for kicks that sw_net_arm() began. */
+/* As sw_net_arm(), for a receive buffer alone. */
+bool sw_net_arm_rx(struct sw_net_flow *flow);
+/* End the asking for kicks that either began. */
 void sw_net_disarm(struct sw_net_flow *flow);
 /* All that the driver can give, or as many as a frame may take: waiting for more is no use. */
 bool sw_net_rx_is_full(const struct sw_net_vq *rx, const struct sw_net_burst *in, uint16_t nr);

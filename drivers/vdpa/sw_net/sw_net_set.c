@@ -8,7 +8,7 @@
 
 #include <rte_common.h>
 
-#include "sw_net.h"
+#include "sw_net_port.h"
 
 const char sw_net_set_keys[] =
 	"link=up|down,mtu=68-65535,mac=MAC,capture=FILE|off,snaplen=64-65280";
@@ -141,6 +141,8 @@ sw_net_mtu_settle(struct sw_net_dev *dev)
 	if (dev->mtu == dev->args.mtu || runs(dev))
 		return;
 	dev->mtu = dev->args.mtu;
+	if (dev->port != NULL)
+		sw_net_port_set_mtu(dev);
 	vdpa_config_changed(&dev->vdpa);
 }
 

@@ -7,7 +7,7 @@
 
 #include <rte_byteorder.h>
 
-#include "sw_net.h"
+#include "sw_net_port.h"
 
 static struct sw_net_dev *
 sw_net_of(struct vdpa_device *vdpa)
@@ -52,6 +52,8 @@ sw_net_start(struct vdpa_device *vdpa, const struct vdpa_start *start)
 	dev->features = start->features;
 	dev->mem = vdpa_domain_mem(start->domain);
 	dev->nr_active_pairs = start->nr_active_pairs;
+	if (dev->port != NULL)
+		sw_net_port_reset_filter(dev->port);
 	rc = sw_net_queues_begin(dev, start->vqs, start->nr_vqs);
 	if (rc == 0)
 		sw_net_tell_peer(dev);
@@ -108,7 +110,7 @@ sw_net_vq_start(struct vdpa_device *vdpa, const struct vdpa_vq_config *config)
 		return rc;
 	pthread_mutex_lock(&dev->link->lock);
 	rc = sw_net_vq_init(dev, config);
-	if (rc == 0 && config->index % 2 != 0) {
+	if (rc == 0 && sw_net_has_flow(vq)) {
 		rc = sw_net_flows_start(&vq, 1);
 	} else if (rc == 0) {
 		source = sw_net_source(dev);
@@ -128,11 +130,11 @@ sw_net_vq_stop(struct vdpa_device *vdpa, uint16_t index, struct vdpa_vq_state *s
 	int failure = fault(dev, VDPA_FAULT_VQ_STOP), rc = 0;
 
 	pthread_mutex_lock(&dev->link->lock);
-	if (index % 2 != 0)
+	if (sw_net_has_flow(vq))
 		rc = sw_net_flows_stop(&vq, 1);
 	if (rc == 0)
 		vq->running = false;
-	if (index % 2 == 0 && vq->flow != NULL)
+	if (!sw_net_has_flow(vq) && vq->flow != NULL)
 		rc = sw_net_flows_connect(sw_net_source(dev));
 	sw_net_vq_state(vq, state);
 	sw_net_mtu_settle(dev);
@@ -180,39 +182,61 @@ sw_net_set_active_queues(struct vdpa_device *vdpa, uint16_t nr_pairs)
 	}
 	if (rc == 0)
 		dev->nr_active_pairs = nr_pairs;
+	if (rc == 0 && dev->port != NULL)
+		rc = sw_net_port_spread(dev);
 	pthread_mutex_unlock(&dev->link->lock);
 	return rc;
 }
 
-static void
-set_mac(struct sw_net_dev *dev, const void *mac)
+/*
+ * What the driver wants to receive: a filter of the ethdev for backend port; the others deliver
+ * every frame whatever its address.
+ */
+static int
+receive_mode(struct sw_net_dev *dev, uint8_t cmd, bool on)
 {
-	pthread_mutex_lock(&dev->link->lock);
-	memcpy(dev->mac, mac, sizeof(dev->mac));
-	pthread_mutex_unlock(&dev->link->lock);
+	if (cmd == VIRTIO_NET_CTRL_RX_PROMISC)
+		dev->promisc = on;
+	else if (cmd == VIRTIO_NET_CTRL_RX_ALLMULTI)
+		dev->allmulti = on;
+	else
+		return -ENOTSUP;
+	if (dev->port != NULL)
+		dev->port->mode_known = true;
+	return 0;
 }
 
-/* Every frame is delivered whatever its address, so the receive filter has no effect. */
+static int
+receive_addresses(struct sw_net_dev *dev, uint8_t cmd, const void *data, size_t len_bytes)
+{
+	if (cmd == VIRTIO_NET_CTRL_MAC_ADDR_SET)
+		memcpy(dev->mac, data, sizeof(dev->mac));
+	else if (cmd != VIRTIO_NET_CTRL_MAC_TABLE_SET)
+		return -ENOTSUP;
+	else if (dev->port != NULL)
+		sw_net_port_mac_table(dev->port, data, len_bytes);
+	return 0;
+}
+
 static int
 sw_net_cvq(struct vdpa_device *vdpa, uint8_t cls, uint8_t cmd, const void *data, size_t len_bytes)
 {
 	struct sw_net_dev *dev = sw_net_of(vdpa);
 	int rc = fault(dev, VDPA_FAULT_CVQ);
 
-	(void)len_bytes;
 	if (rc != 0)
 		return rc;
-	if (cls == VIRTIO_NET_CTRL_RX && cmd == VIRTIO_NET_CTRL_RX_PROMISC)
-		dev->promisc = *(const uint8_t *)data != 0;
-	else if (cls == VIRTIO_NET_CTRL_RX && cmd == VIRTIO_NET_CTRL_RX_ALLMULTI)
-		dev->allmulti = *(const uint8_t *)data != 0;
-	else if (cls == VIRTIO_NET_CTRL_MAC && cmd == VIRTIO_NET_CTRL_MAC_TABLE_SET)
-		return 0;
-	else if (cls == VIRTIO_NET_CTRL_MAC && cmd == VIRTIO_NET_CTRL_MAC_ADDR_SET)
-		set_mac(dev, data);
+	pthread_mutex_lock(&dev->link->lock);
+	if (cls == VIRTIO_NET_CTRL_RX)
+		rc = receive_mode(dev, cmd, *(const uint8_t *)data != 0);
+	else if (cls == VIRTIO_NET_CTRL_MAC)
+		rc = receive_addresses(dev, cmd, data, len_bytes);
 	else
-		return -ENOTSUP;
-	return 0;
+		rc = -ENOTSUP;
+	if (rc == 0 && dev->port != NULL)
+		sw_net_port_filter(dev->port);
+	pthread_mutex_unlock(&dev->link->lock);
+	return rc;
 }
 
 static int
@@ -226,7 +250,7 @@ sw_net_config_read(struct vdpa_device *vdpa, uint32_t offset, void *data, uint32
 		return rc;
 	pthread_mutex_lock(&dev->link->lock);
 	memcpy(config.mac, dev->mac, sizeof(config.mac));
-	config.mtu = rte_cpu_to_le_16(dev->mtu);
+	config.mtu = rte_cpu_to_le_16(dev->port != NULL ? dev->port->mtu : dev->mtu);
 	config.status = rte_cpu_to_le_16(sw_net_link_is_up(dev) ? VIRTIO_NET_S_LINK_UP : 0);
 	pthread_mutex_unlock(&dev->link->lock);
 	config.max_virtqueue_pairs = rte_cpu_to_le_16(dev->args.nr_pairs);

@@ -68,15 +68,15 @@ sw_net_vq_state(const struct sw_net_vq *vq, struct vdpa_vq_state *state)
 	state->used = at.used;
 }
 
-/* Its transmit queues, all or those that run. */
+/* Its queues that have a flow of their own, all or those that run. */
 static uint16_t
-tx_queues(struct sw_net_dev *dev, bool all, struct sw_net_vq **tx)
+flow_queues(struct sw_net_dev *dev, bool all, struct sw_net_vq **vqs)
 {
 	uint16_t nr = 0;
 
-	for (uint16_t i = 0; i < dev->args.nr_pairs; i++)
-		if (all || sw_net_tx(dev, i)->running)
-			tx[nr++] = sw_net_tx(dev, i);
+	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs; i++)
+		if (sw_net_has_flow(&dev->vqs[i]) && (all || dev->vqs[i].running))
+			vqs[nr++] = &dev->vqs[i];
 	return nr;
 }
 
@@ -84,8 +84,8 @@ int
 sw_net_queues_end(struct sw_net_dev *dev)
 {
 	struct sw_net_dev *source = sw_net_source(dev);
-	struct sw_net_vq *tx[SW_NET_PAIRS_MAX];
-	int rc = sw_net_flows_stop(tx, tx_queues(dev, true, tx));
+	struct sw_net_vq *vqs[2 * SW_NET_PAIRS_MAX];
+	int rc = sw_net_flows_stop(vqs, flow_queues(dev, true, vqs));
 
 	if (rc != 0)
 		return rc;
@@ -109,7 +109,7 @@ int
 sw_net_queues_begin(struct sw_net_dev *dev, const struct vdpa_vq_config *vqs, uint16_t nr_vqs)
 {
 	struct sw_net_dev *source = sw_net_source(dev);
-	struct sw_net_vq *tx[SW_NET_PAIRS_MAX];
+	struct sw_net_vq *with_flow[2 * SW_NET_PAIRS_MAX];
 	int rc = 0;
 
 	for (uint16_t i = 0; i < nr_vqs && rc == 0; i++)
@@ -120,7 +120,7 @@ sw_net_queues_begin(struct sw_net_dev *dev, const struct vdpa_vq_config *vqs, ui
 	if (source != NULL)
 		rc = sw_net_flows_connect(source);
 	if (rc == 0)
-		rc = sw_net_flows_start(tx, tx_queues(dev, false, tx));
+		rc = sw_net_flows_start(with_flow, flow_queues(dev, false, with_flow));
 	return rc;
 }
 
