@@ -73,7 +73,7 @@ extern int sw_net_logtype;
 	X(DROP_TOO_BIG, "drop_too_big")     /* for the receive buffers, or 64 KiB */ \
 	X(DROP_RX_OFF, "drop_rx_off")       /* receive queue off or broken */        \
 	X(DROP_PEER_DOWN, "drop_peer_down") /* peer missing or stopped */            \
-	X(DROP_LINK_DOWN, "drop_link_down") /* an operator took the link down */     \
+	X(DROP_LINK_DOWN, "drop_link_down") /* taken down, or the ethdev's */         \
 	X(DROP_PORT, "drop_port")           /* not taken by the ethdev */            \
 	X(DROP_NULL, "drop_null")           /* backend=null */                       \
 	X(CAPTURED, "captured")             /* copied for a capture */               \
