@@ -39,6 +39,11 @@ def differing_pages(one: Machine, other: Machine) -> List[int]:
     return result
 
 
+def state_of(backend: Backend, number: int) -> str:
+    """The line `state` of a device."""
+    return Prompt(backend.running_program).list()[f'vdpa_sw_net{number}']['state']
+
+
 def mode_of(backend: Backend, number: int) -> Dict[str, Any]:
     """The line `mode` of a device, taken apart."""
     text = Prompt(backend.running_program).list()[f'{backend.device}{number}']['mode']
@@ -72,6 +77,7 @@ class Nomad:
         self.random = random.Random(seed)
         self.count = 0
         self.at = 0
+        self.window = 24            # frames on their way at most
         self.differing = 0
         self.downtimes_ms: List[int] = []
         self.cancelled_in: Counter = Counter()
@@ -85,9 +91,9 @@ class Nomad:
                        queues=self.backend.pairs, name=f'vm{self.count}', logged=True,
                        options=options, **self.options)
 
-    def pump(self, window: int = 24) -> bool:
+    def pump(self) -> bool:
         """One step of the driver: some frames there, some back."""
-        return any([flow.pump(flow.stream.sent() + 8, window) for flow in self.flows])
+        return any([flow.pump(flow.stream.sent() + 8, self.window) for flow in self.flows])
 
     def drain(self, timeout_s: float = 10.0) -> None:
         """Send no more, wait for what is outstanding."""

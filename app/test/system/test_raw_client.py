@@ -149,10 +149,14 @@ def test_interrupts(shared_backend, nics, packed, events):
         assert call.take(1.0) == 1
 
 
-def test_no_interrupt_lost_when_descriptors_change(make_backend, nics):
+@pytest.mark.parametrize('features, devargs', [
+    pytest.param(0, '', id='direct'),
+    pytest.param(EVENTS, 'relay=always', id='relayed-split-events', marks=pytest.mark.ours),
+    pytest.param(PACKED, 'relay=always', id='relayed-packed', marks=pytest.mark.ours)])
+def test_no_interrupt_lost_when_descriptors_change(make_backend, nics, features, devargs):
     """SET_VRING_CALL in traffic: a driver that sleeps until its interrupt never sleeps for ever."""
-    backend = make_backend().start()
-    nic = nics().bring_up(backend.path)
+    backend = make_backend(devargs=devargs).start()
+    nic = nics(features=BASIC | features).bring_up(backend.path)
     stream = Stream()
     pair, rx = nic.net[0], nic.rings[0]
     for number in range(200):
