@@ -34,6 +34,7 @@ Steps: build     the tree, warnings are errors
      and on this machine's own release alone:
        lint      devtools/lint.sh
        asan      unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
+       asan-system  (with --long, or if named) the tests of relay and live migration under them
        tsan      unit tests under ThreadSanitizer
        clang     the tree, built by clang, and its unit tests
        fuzz      a short round of each libFuzzer target (app/test/fuzz)
@@ -154,6 +155,27 @@ test_release() {
 	fi
 }
 
+show_and_fail() {
+	cat "$@"
+	return 1
+}
+
+# With short counts. What a daemon is found guilty of is a failed step, whatever its test thought.
+asan_system() {
+	local tests=() name reports=$tree-asan/results/report
+	for name in dirty_log migration switch_faults; do
+		tests+=("$root_dir/app/test/system/test_$name.py")
+	done
+	mkdir -p "${reports%/*}"
+	# What was freed is kept for a while: little, as tests compare how memory grows.
+	VDPA_TEST_LONG='' ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=1:log_path=$reports \
+		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=$reports \
+		pytest "$tree-asan" asan-system "${tests[@]}" --builddir "$tree-asan" || true
+	if compgen -G "$reports.*" > /dev/null; then
+		step "$tree-asan" asan-reports show_and_fail "$reports".* || true
+	fi
+}
+
 # What runs on this machine's own release alone.
 test_host() {
 	local headers
@@ -161,6 +183,11 @@ test_host() {
 	if wanted asan && build "$tree-asan" build -Db_sanitize=address,undefined; then
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 			unit "$tree-asan" unit --suite unit || true
+	fi
+	if [ $long = yes ] || [ -n "$only" ]; then
+		if wanted asan-system && build "$tree-asan" build -Db_sanitize=address,undefined; then
+			asan_system
+		fi
 	fi
 	# It warns of fences, which it does not model, and its shadow memory does not fit where the
 	# kernel randomises much.

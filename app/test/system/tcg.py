@@ -9,10 +9,11 @@ Linux, but it is what people run: QEMU's vhost-user, virtio-pci and Debian's ker
 import socket
 import subprocess
 from pathlib import Path
-from typing import List
+from typing import List, Sequence
 
 from guest import AGENT, Guest
-from proc import Program
+from proc import Program, ProgramSet
+from qemu import Qmp
 
 FETCH = Path(__file__).resolve().parents[3] / 'devtools/guest.sh'
 
@@ -56,3 +57,62 @@ class Tcg(Guest):
                 '-device', 'virtio-9p-pci,fsdev=root,mount_tag=root',
                 *self._network(), *self.options.get('arguments', [])]
         return self.programs.start(argv, name=self.name, pass_fds=[line.fileno()])
+
+
+SEND = '''#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /dev
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t devtmpfs devtmpfs /dev
+while read -r module; do
+	insmod "/modules/$module.ko"
+done < /modules/order
+exec > /dev/ttyS0 2>&1
+ip link set eth0 up
+ip addr add {address}/24 dev eth0
+dd if=/dev/urandom of=/data bs=1M count={mib}
+echo "sum $(sha256sum < /data)"
+nc {to} {port} < /data
+echo "nc ended with $?"
+poweroff -f
+'''
+
+
+def cpio(name: str, data: bytes) -> bytes:
+    """An archive with one executable file, as the kernel takes it behind an initrd."""
+    def entry(name: str, mode: int, data: bytes) -> bytes:
+        fields = [1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0]
+        head = b'070701' + b''.join(b'%08X' % field for field in fields) + name.encode() + b'\0'
+        return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
+    return entry(name, 0o100755, data) + entry('TRAILER!!!', 0, b'')
+
+
+class Sender:
+    """A Debian guest in memory alone, so that it can migrate: it sends random bytes over TCP at once.
+
+    Its console says first their SHA-256 and in the end how sending ended."""
+
+    def __init__(self, programs: ProgramSet, folder: Path, qemu: str, files: Path, path: str, *,
+                 name: str, address: str, to: str, port: int, mib: int, nic: str = '',
+                 options: Sequence[str] = ()):
+        initrd = folder / 'sender.img'
+        image = (files / 'initrd.img').read_bytes()
+        init = SEND.format(address=address, to=to, port=port, mib=mib).encode()
+        initrd.write_bytes(image + bytes(-len(image) % 4) + cpio('init', init))
+        self.console = folder / f'{name}.console'
+        qmp = folder / f'{name}.qmp'
+        self.program = programs.start([
+            qemu, '-machine', 'pc,memory-backend=ram', '-accel', 'tcg,thread=single', '-cpu', 'max',
+            '-m', '128M', '-nodefaults', '-display', 'none', '-no-reboot',
+            '-object', 'memory-backend-memfd,id=ram,size=128M,share=on',
+            '-kernel', str(files / 'vmlinuz'), '-initrd', str(initrd), '-append',
+            'console=ttyS0 quiet mitigations=off random.trust_cpu=on tsc=reliable panic=-1',
+            '-chardev', f'file,id=console,path={self.console}', '-serial', 'chardev:console',
+            '-chardev', f'socket,id=v0,path={path}', '-netdev', 'vhost-user,id=n0,chardev=v0',
+            '-device', f'virtio-net-pci,netdev=n0,romfile=,vectors=0,{nic}'.rstrip(','),
+            '-qmp', f'unix:{qmp},server=on,wait=off', *options], name=name)
+        self.qmp = Qmp(qmp, self.program)
+
+    def said(self) -> str:
+        return self.console.read_text(errors='replace') if self.console.exists() else ''

@@ -8,13 +8,16 @@ QEMU serves the control virtqueue itself and tells the back end which queue pair
 import os
 import re
 import subprocess
+import threading
 from pathlib import Path
 from typing import Callable
 
 import pytest
 
 from linux import (RING_PACKED, connect_pair, exchange, ping, serve, transfer, without)
-from tcg import Tcg, guest_files
+from migration import mode_of
+from proc import wait_until
+from tcg import Sender, Tcg, guest_files
 from uml import Uml, kernel
 
 __all__ = ['serve']     # a fixture
@@ -105,3 +108,88 @@ def test_guest_killed_in_traffic(serve, boot):
     with boot(*in_qemu(served), name='second') as guest:
         guest.nic_up()
         exchange(guest, FRAMES, idle_s=10)
+
+
+# Takes a file over TCP, slowly, so that it lasts, and says its SHA-256; its progress is in a file.
+RECEIVE = '''
+import hashlib, socket, time
+taken, digest = 0, hashlib.sha256()
+with socket.create_server(('', 5001)) as server:
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+    server.settimeout(100)
+    sock, _ = server.accept()
+sock.settimeout(60)
+while True:
+    data = sock.recv(64 << 10)
+    if not data:
+        break
+    digest.update(data)
+    taken += len(data)
+    open('/run/taken', 'w').write(str(taken))
+    time.sleep(len(data) / 2e6)
+print(taken, digest.hexdigest())
+'''
+
+
+def status(machine: Sender) -> str:
+    return machine.qmp.execute('query-migrate').get('status', 'none')
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize('devargs, nic', [('log=off', ''), ('', 'packed=on')],
+                         ids=['mirrored-split', 'log-packed'])
+def test_transfer_outlives_a_live_migration(serve, boot_files, need_qemu, programs, folder, tools,
+                                            devargs, nic):
+    """Debian sends a file while it moves between two devices; Linux under UML hears on both."""
+    mib = 16
+    served = serve([devargs, '', devargs, ''], sockets=4, joined=True, options=['--interactive'])
+    paths, backend = served.backend.paths, served.backend
+
+    def sender(number, *options):
+        return Sender(programs, folder, tools.qemu, boot_files, paths[2 * number], nic=nic,
+                      name=f'debian{number}', address='10.9.0.1', to='10.9.0.2', port=5001,
+                      mib=mib, options=options)
+    with Uml(programs, folder, [paths[1], paths[3]], name='uml', kernel=kernel()) as uml:
+        # one address for both: Debian goes on sending to the one that it knows
+        uml.sh('''ip link set eth1 address $(cat /sys/class/net/eth0/address)
+                  ip link set eth0 up; ip link set eth1 up
+                  ip addr add 10.9.0.2/32 dev lo; ip link set lo up
+                  ip route replace 10.9.0.1 dev eth0 src 10.9.0.2''')
+        received = []
+        receiver = threading.Thread(target=lambda: received.append(
+            uml.python(RECEIVE, timeout_s=150, check=False).out), daemon=True)
+        receiver.start()
+        source = sender(0)
+        target = sender(1, '-incoming', f'unix:{folder}/migrate', '-S')
+
+        def taken():
+            return int(uml.sh('cat /run/taken 2>/dev/null || echo 0').out)
+        wait_until(lambda: taken() > MIB, 60, 'the transfer runs', 0.2)
+        # The translator loses pages that its guest writes at the moment in which QEMU collects what
+        # is dirty: the guest rests when that begins, and when it ends.
+        source.qmp.execute('migrate-set-parameters', max_bandwidth=8 * MIB)
+        source.qmp.execute('stop')
+        source.qmp.execute('migrate', uri=f'unix:{folder}/migrate')
+        wait_until(lambda: status(source) == 'active', 20, 'the migration begins')
+        source.qmp.execute('cont')
+        wait_until(lambda: mode_of(backend, 0)['log'] == 'on', 10, 'the log is engaged')
+        before = taken()
+        wait_until(lambda: taken() > before + 2 * MIB, 60, 'the transfer goes on meanwhile', 0.2)
+        assert mode_of(backend, 0)['mode'] == \
+            ('relayed: log wanted' if devargs else 'logging: log wanted')
+        assert status(source) == 'active', 'over too soon'
+        source.qmp.execute('stop')
+        source.qmp.execute('migrate-set-parameters', max_bandwidth=1 << 32)
+        wait_until(lambda: status(source) == 'completed', 60, 'the migration ends')
+        assert taken() < mib * MIB, 'the transfer is over: the test shows nothing'
+        target.qmp.execute('cont')
+        uml.sh('ip route replace 10.9.0.1 dev eth1 src 10.9.0.2; ip neigh flush all')
+        receiver.join(100)
+        assert received, f'no end: {taken()} bytes\n{target.said()}'
+        assert len(received[0].split()) == 2, f'{received[0]}\n{target.said()}'
+        size, digest = received[0].split()
+        assert int(size) == mib * MIB
+        assert f'sum {digest}' in source.said()
+        wait_until(lambda: 'nc ended with 0' in target.said(), 20, 'the guest has heard of the end')
+        assert target.program.wait(20) == 0
+    backend.expect_alive()
