@@ -184,10 +184,9 @@ test_host() {
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 			unit "$tree-asan" unit --suite unit || true
 	fi
-	if [ $long = yes ] || [ -n "$only" ]; then
-		if wanted asan-system && build "$tree-asan" build -Db_sanitize=address,undefined; then
-			asan_system
-		fi
+	if { [ $long = yes ] || [ -n "$only" ]; } && wanted asan-system &&
+		build "$tree-asan" build -Db_sanitize=address,undefined; then
+		asan_system
 	fi
 	# It warns of fences, which it does not model, and its shadow memory does not fit where the
 	# kernel randomises much.
