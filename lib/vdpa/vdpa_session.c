@@ -97,7 +97,6 @@ binding_alloc(struct vdpa_binding *binding)
 	return priv->class_cvq ? vdpa_binding_cvq_create(binding) : 0;
 }
 
-
 int
 vdpa_binding_cvq_create(struct vdpa_binding *binding)
 {
