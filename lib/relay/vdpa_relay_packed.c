@@ -2,6 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 #include <stddef.h>
+#include <string.h>
 
 #include "vdpa_relay_private.h"
 
@@ -9,6 +10,19 @@ static struct vring_packed_desc *
 slot_of(const struct relay_side *side, uint16_t slot)
 {
 	return (struct vring_packed_desc *)side->areas.desc + slot;
+}
+
+void
+vdpa_relay_packed_init(struct vdpa_relay_vq *vq, struct vring_state state)
+{
+	bool wrap = (state.avail & VRING_PACKED_WRAP) != 0;
+	uint16_t at = state.avail & 0x7fff;
+
+	/* slots not yet passed in this round look used by the last one */
+	for (uint16_t i = 0; i < vq->size; i++)
+		slot_of(&vq->shadow, i)->flags = htole16(vring_used_flags(wrap ? i < at : i >= at));
+	memset(vq->shadow.areas.driver, 0, sizeof(struct vring_packed_desc_event));
+	memset(vq->shadow.areas.device, 0, sizeof(struct vring_packed_desc_event));
 }
 
 /*
@@ -54,11 +68,11 @@ mirror_chain(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint1
 		/* the id of a chain is that of its last descriptor (virtio 1.2, 2.8.6) */
 		*id = desc.next_or_id;
 		*slots = i + 1;
-		if (*id >= vq->size || vq->buffers[*id].in_flight)
+		if (*id >= vq->size || relay_is_in_flight(vq, *id))
 			return VRING_ERR_HEAD;
 		buffer.slots = i + 1;
-		buffer.in_flight = true;
 		vq->buffers[*id] = buffer;
+		relay_toggle_in_flight(vq, *id);
 		return VRING_ERR_NONE;
 	}
 	return VRING_ERR_LOOP;
@@ -204,4 +218,28 @@ vdpa_relay_packed_pending(struct vdpa_relay_vq *vq)
 		(vq->in_flight > 0 && vq->batch.left == 0 &&
 			vring_is_used(vring_load16_acquire(&slot_of(shadow, shadow->used)->flags),
 				shadow->used_wrap));
+}
+
+uint32_t
+vdpa_relay_packed_behind(const struct vdpa_relay_vq *vq)
+{
+	uint16_t avail = vq->guest.avail, used = vq->shadow.used;
+	bool avail_wrap = vq->guest.avail_wrap, used_wrap = vq->shadow.used_wrap;
+	uint32_t nr_avail = 0, nr_used = 0;
+
+	while (nr_avail < vq->size - vq->slots_in_flight &&
+		vring_is_avail(vring_load16(&slot_of(&vq->guest, avail)->flags), avail_wrap)) {
+		vring_forward(&avail, &avail_wrap, 1, vq->size);
+		nr_avail++;
+	}
+	while (nr_used < vq->in_flight &&
+		vring_is_used(vring_load16(&slot_of(&vq->shadow, used)->flags), used_wrap)) {
+		uint16_t id = vring_load16(&slot_of(&vq->shadow, used)->id);
+
+		if (id >= vq->size || !relay_is_in_flight(vq, id))
+			break;
+		vring_forward(&used, &used_wrap, vq->buffers[id].slots, vq->size);
+		nr_used++;
+	}
+	return nr_avail + nr_used;
 }

@@ -23,7 +23,7 @@ struct relay_buffer {
 	uint16_t slots;      /* ring slots: of the chain (packed), 1 (split) */
 	uint16_t first_slot; /* packed: of the chain in the shadow ring */
 	uint8_t nr_segs;     /* kept: all writable ones, unless walk */
-	bool walk, in_flight;
+	bool walk;
 	struct vring_range segs[VDPA_RELAY_SEGS];
 };
 
@@ -61,8 +61,21 @@ struct vdpa_relay_vq {
 	uint16_t *order;
 	struct relay_batch batch;
 	struct vring_config config;   /* of the guest's ring */
-	struct relay_buffer *buffers; /* nr_max */
+	struct relay_buffer *buffers; /* nr_max; what is not in flight is void */
+	uint64_t *in_flight_map;      /* a bit for each of them */
 };
+
+static inline bool
+relay_is_in_flight(const struct vdpa_relay_vq *vq, uint16_t id)
+{
+	return (vq->in_flight_map[id / 64] >> id % 64 & 1) != 0;
+}
+
+static inline void
+relay_toggle_in_flight(struct vdpa_relay_vq *vq, uint16_t id)
+{
+	vq->in_flight_map[id / 64] ^= UINT64_C(1) << id % 64;
+}
 
 void vdpa_relay_break(struct vdpa_relay_vq *vq, enum vring_error error, bool device);
 /* Check one descriptor of the guest and keep what completion needs. */
@@ -76,6 +89,8 @@ vdpa_relay_batch_begin(struct vdpa_relay_vq *vq, uint32_t id, uint32_t len_bytes
 bool vdpa_relay_batch_complete(struct vdpa_relay_vq *vq, struct vdpa_relay_written *written);
 void vdpa_relay_report(struct vdpa_relay_written *written, uint64_t iova, uint64_t len_bytes);
 
+/* The shadow ring of a driver that has used it up to here; nothing is in flight. */
+void vdpa_relay_split_init(struct vdpa_relay_vq *vq, struct vring_state state);
 uint32_t vdpa_relay_split_avail(struct vdpa_relay_vq *vq, uint32_t burst);
 uint32_t
 vdpa_relay_split_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written);
@@ -83,7 +98,9 @@ bool vdpa_relay_split_kick(struct vdpa_relay_vq *vq);
 bool vdpa_relay_split_signal(struct vdpa_relay_vq *vq);
 void vdpa_relay_split_ask(struct vdpa_relay_vq *vq, bool ask);
 bool vdpa_relay_split_pending(struct vdpa_relay_vq *vq);
+uint32_t vdpa_relay_split_behind(const struct vdpa_relay_vq *vq);
 
+void vdpa_relay_packed_init(struct vdpa_relay_vq *vq, struct vring_state state);
 uint32_t vdpa_relay_packed_avail(struct vdpa_relay_vq *vq, uint32_t burst);
 uint32_t vdpa_relay_packed_used(
 	struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written);
@@ -91,5 +108,6 @@ bool vdpa_relay_packed_kick(struct vdpa_relay_vq *vq);
 bool vdpa_relay_packed_signal(struct vdpa_relay_vq *vq);
 void vdpa_relay_packed_ask(struct vdpa_relay_vq *vq, bool ask);
 bool vdpa_relay_packed_pending(struct vdpa_relay_vq *vq);
+uint32_t vdpa_relay_packed_behind(const struct vdpa_relay_vq *vq);
 
 #endif /* VDPA_RELAY_PRIVATE_H */

@@ -19,6 +19,20 @@ avail_event(const struct vdpa_relay_vq *vq, const struct relay_side *side)
 	return (uint16_t *)((struct vring_used *)side->areas.device)->ring + 4 * vq->size;
 }
 
+void
+vdpa_relay_split_init(struct vdpa_relay_vq *vq, struct vring_state state)
+{
+	struct vring_avail *avail = vq->shadow.areas.driver;
+	struct vring_used *used = vq->shadow.areas.device;
+
+	avail->flags = 0;
+	used->flags = 0;
+	avail->idx = htole16(state.avail);
+	used->idx = htole16(state.used);
+	*used_event(vq, &vq->shadow) = 0;
+	*avail_event(vq, &vq->shadow) = 0;
+}
+
 /* Copy a chain, slot by slot. */
 static enum vring_error
 mirror_chain(struct vdpa_relay_vq *vq, uint16_t head)
@@ -77,13 +91,13 @@ vdpa_relay_split_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 			&from->ring[(uint16_t)(vq->guest.avail + done) & mask]);
 		enum vring_error error = VRING_ERR_HEAD;
 
-		if (head < vq->size && !vq->buffers[head].in_flight)
+		if (head < vq->size && !relay_is_in_flight(vq, head))
 			error = mirror_chain(vq, head);
 		if (error != VRING_ERR_NONE) {
 			vdpa_relay_break(vq, error, false);
 			break;
 		}
-		vq->buffers[head].in_flight = true;
+		relay_toggle_in_flight(vq, head);
 		vq->slots_in_flight++;
 		if (vq->in_order)
 			vdpa_relay_order_add(vq, head);
@@ -217,4 +231,14 @@ vdpa_relay_split_pending(struct vdpa_relay_vq *vq)
 
 	return vring_load16_acquire(&avail->idx) != vq->guest.avail ||
 		vring_load16_acquire(&used->idx) != vq->shadow.used;
+}
+
+uint32_t
+vdpa_relay_split_behind(const struct vdpa_relay_vq *vq)
+{
+	const struct vring_avail *avail = vq->guest.areas.driver;
+	const struct vring_used *used = vq->shadow.areas.device;
+
+	return (uint16_t)(vring_load16(&avail->idx) - vq->guest.avail) +
+		(uint16_t)(vring_load16(&used->idx) - vq->shadow.used);
 }

@@ -35,7 +35,8 @@ vdpa_relay_vq_create(uint16_t size, uint64_t features)
 	vq->packed = vring_feature(features, VIRTIO_F_RING_PACKED);
 	vq->buffers = calloc(size, sizeof(*vq->buffers));
 	vq->order = calloc(size, sizeof(*vq->order));
-	if (vq->buffers == NULL || vq->order == NULL) {
+	vq->in_flight_map = calloc((size + 63) / 64, sizeof(*vq->in_flight_map));
+	if (vq->buffers == NULL || vq->order == NULL || vq->in_flight_map == NULL) {
 		vdpa_relay_vq_free(vq);
 		return NULL;
 	}
@@ -49,6 +50,7 @@ vdpa_relay_vq_free(struct vdpa_relay_vq *vq)
 		return;
 	free(vq->buffers);
 	free(vq->order);
+	free(vq->in_flight_map);
 	free(vq);
 }
 
@@ -60,27 +62,6 @@ side_init(struct relay_side *side, bool packed, struct vring_state state)
 	side->used = packed ? state.used & 0x7fff : state.used;
 	side->used_wrap = packed && (state.used & VRING_PACKED_WRAP) != 0;
 	side->untold = 0;
-}
-
-/* A driver's ring that has been used up to here and is empty. */
-static void
-shadow_init(struct vdpa_relay_vq *vq, struct vring_state state)
-{
-	struct vring_areas *areas = &vq->shadow.areas;
-
-	if (vq->packed) {
-		struct vring_packed_desc *desc = areas->desc;
-
-		/* slots not yet passed in this round look used by the last one */
-		for (uint16_t i = 0; i < vq->size; i++)
-			desc[i].flags = htole16(
-				vring_used_flags((state.avail & VRING_PACKED_WRAP) != 0
-						? i < (state.avail & 0x7fff)
-						: i >= (state.avail & 0x7fff)));
-	} else {
-		((struct vring_avail *)areas->driver)->idx = htole16(state.avail);
-		((struct vring_used *)areas->device)->idx = htole16(state.used);
-	}
 }
 
 int
@@ -115,7 +96,7 @@ vdpa_relay_vq_init(struct vdpa_relay_vq *vq, const struct vring_config *guest, v
 	vq->order_first = 0;
 	vq->order_nr = 0;
 	vq->batch.left = 0;
-	memset(vq->buffers, 0, vq->nr_max * sizeof(*vq->buffers));
+	memset(vq->in_flight_map, 0, (vq->size + 63) / 64 * sizeof(*vq->in_flight_map));
 	side_init(&vq->guest, vq->packed, guest->state);
 	side_init(&vq->shadow, vq->packed, device_state);
 	vq->guest.told = vq->guest.used;
@@ -123,7 +104,10 @@ vdpa_relay_vq_init(struct vdpa_relay_vq *vq, const struct vring_config *guest, v
 	vq->shadow.areas.desc = shadow;
 	vq->shadow.areas.driver = (uint8_t *)shadow + desc_bytes;
 	vq->shadow.areas.device = (uint8_t *)shadow + desc_bytes + driver_bytes;
-	shadow_init(vq, device_state);
+	if (vq->packed)
+		vdpa_relay_packed_init(vq, device_state);
+	else
+		vdpa_relay_split_init(vq, device_state);
 	*device = *guest;
 	device->mem = NULL;
 	device->desc_iova = shadow_iova;
@@ -217,7 +201,7 @@ vdpa_relay_order_add(struct vdpa_relay_vq *vq, uint16_t id)
 static uint32_t
 batch_nr(const struct vdpa_relay_vq *vq, uint32_t id)
 {
-	if (id >= vq->size || !vq->buffers[id].in_flight)
+	if (id >= vq->size || !relay_is_in_flight(vq, id))
 		return 0;
 	if (!vq->in_order)
 		return 1;
@@ -379,7 +363,7 @@ forget_buffer(struct vdpa_relay_vq *vq, uint16_t id)
 {
 	struct relay_buffer *buffer = &vq->buffers[id];
 
-	buffer->in_flight = false;
+	relay_toggle_in_flight(vq, id);
 	vq->in_flight--;
 	vq->slots_in_flight -= buffer->slots;
 	vq->batch.slots += buffer->slots;
@@ -508,6 +492,12 @@ vdpa_relay_vq_stop(struct vdpa_relay_vq *vq)
 		vdpa_relay_vq_arm(vq);
 	}
 	return (struct vring_state){at, at};
+}
+
+uint32_t
+vdpa_relay_vq_behind(const struct vdpa_relay_vq *vq)
+{
+	return vq->packed ? vdpa_relay_packed_behind(vq) : vdpa_relay_split_behind(vq);
 }
 
 uint32_t

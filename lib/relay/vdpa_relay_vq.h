@@ -60,10 +60,7 @@ struct vdpa_relay_written {
 
 struct vdpa_relay_vq;
 
-/**
- * Bytes of memory for the shadow ring of this size and format; whole pages, zeroed by the caller
- * before init.
- */
+/** Bytes of memory for the shadow ring of this size and format; whole pages. */
 uint64_t vdpa_relay_shadow_bytes(uint16_t size, uint64_t features);
 
 /** Allocate. @return NULL: no memory */
@@ -75,7 +72,8 @@ void vdpa_relay_vq_free(struct vdpa_relay_vq *vq);
  * @param guest
  *	The guest's ring, its memory, where it stands. Nothing is in flight: avail equals used.
  * @param shadow, shadow_iova
- *	vdpa_relay_shadow_bytes() of zeroed memory, and its address for the device.
+ *	vdpa_relay_shadow_bytes() of memory, and its address for the device. What matters of a
+ *	former ring in it is overwritten.
  * @param device_state
  *	Where the device starts: the guest's position, or the start of a ring.
  * @param device
@@ -119,6 +117,11 @@ void vdpa_relay_vq_disarm(struct vdpa_relay_vq *vq);
  */
 struct vring_state vdpa_relay_vq_stop(struct vdpa_relay_vq *vq);
 
+/**
+ * How far it is behind: entries that the guest made available or the device used, and that were not
+ * passed on. Packed: of the guest's chains the slots.
+ */
+uint32_t vdpa_relay_vq_behind(const struct vdpa_relay_vq *vq);
 /** Buffers that the device has and has not used. */
 uint32_t vdpa_relay_vq_in_flight(const struct vdpa_relay_vq *vq);
 /** VRING_ERR_NONE while all is well. */
