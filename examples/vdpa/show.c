@@ -43,7 +43,7 @@ state_name(const struct vdpa_device_status *status)
 static void
 show_mode(const struct cmdline *cl, const struct vdpa_device_status *status)
 {
-	const struct vdpa_pauses *pauses = &status->pauses;
+	const struct vdpa_time_stat *pauses = &status->phases[VDPA_PHASE_PAUSE];
 
 	cmdline_printf(cl, "  mode       %s%s%s; relay %s, %" PRIu64 " entries relayed",
 		status->running ? vdpa_mode_name(status->mode) : "stopped",
@@ -55,7 +55,7 @@ show_mode(const struct cmdline *cl, const struct vdpa_device_status *status)
 	cmdline_printf(cl, "; %" PRIu64 " switches", pauses->nr);
 	if (pauses->nr > 0)
 		cmdline_printf(cl, ", pause %" PRIu64 " us, at most %" PRIu64 " us",
-			pauses->last_us, pauses->max_us);
+			pauses->last_ns / 1000, pauses->max_ns / 1000);
 	cmdline_printf(cl, "\n");
 }
 
@@ -127,6 +127,26 @@ show_queue_name(const struct cmdline *cl, const struct vdpa_device_status *statu
 }
 
 static void
+show_phases(const struct cmdline *cl, const struct vdpa_device_status *status)
+{
+	cmdline_printf(cl,
+		"  relay entries %" PRIu64 " behind %u at-most %u pages %" PRIu64 " tables %" PRIu64
+		"\n",
+		status->relayed, status->lag, status->lag_max, status->dirty_pages,
+		status->dirty_tables);
+	for (int i = 0; i < VDPA_NR_PHASES; i++) {
+		const struct vdpa_time_stat *t = &status->phases[i];
+
+		if (t->nr > 0)
+			cmdline_printf(cl,
+				"  %s-us count %" PRIu64
+				" last %.1f min %.1f median %.1f p99 %.1f max %.1f\n",
+				vdpa_phase_name(i), t->nr, t->last_ns / 1e3, t->min_ns / 1e3,
+				t->median_ns / 1e3, t->p99_ns / 1e3, t->max_ns / 1e3);
+	}
+}
+
+static void
 show_device_stats(const struct cmdline *cl, struct vdpa_device *dev)
 {
 	const char *const *names = dev->ops->vq_stat_names;
@@ -137,6 +157,7 @@ show_device_stats(const struct cmdline *cl, struct vdpa_device *dev)
 
 	vdpa_device_status_get(dev, &status);
 	cmdline_printf(cl, "%s\n", status.name);
+	show_phases(cl, &status);
 	if (names == NULL) {
 		cmdline_printf(cl, "  no statistics\n");
 		return;

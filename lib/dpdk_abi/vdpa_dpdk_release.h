@@ -61,5 +61,12 @@
 	rte_pcapng_copy(port_id, queue, m, mp, length, direction, NULL)
 #endif
 
+/* Telemetry: a number without sign has another name from 23.03 on. */
+#if VDPA_DPDK_IS(22, 11)
+#define vdpa_dpdk_tel_uint		rte_tel_data_add_dict_u64
+#else
+#define vdpa_dpdk_tel_uint		rte_tel_data_add_dict_uint
+#endif
+
 #endif /* VDPA_DPDK_RELEASES_ONLY */
 #endif /* VDPA_DPDK_RELEASE_H */

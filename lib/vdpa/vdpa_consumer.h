@@ -327,15 +327,27 @@ enum vdpa_mode {
 #undef VDPA_MODE_ENUM
 
 /**
- * Switches between direct and relayed: how long the datapath stood still. Bucket i: below 2^i
- * microseconds.
+ * Parts of a switch between direct and relayed, in their order. From STOP to START the datapath
+ * stands still, which together is the PAUSE. X-macro: enumerator, text.
  */
-#define VDPA_PAUSE_BUCKETS 24
-struct vdpa_pauses {
+#define VDPA_PHASES(X)                                                                    \
+	X(VDPA_PHASE_STOP, "stop")       /* the device stops, drained */                  \
+	X(VDPA_PHASE_HARVEST, "harvest") /* what it had published is handed on */         \
+	X(VDPA_PHASE_POINT, "re-point")  /* rings, positions, call descriptors */         \
+	X(VDPA_PHASE_START, "start")     /* the device starts, and its relay */           \
+	X(VDPA_PHASE_PAUSE, "pause")                                                      \
+	X(VDPA_PHASE_MARK, "mark") /* of a whole table, by any gap: the datapath runs */
+#define VDPA_PHASE_ENUM(name, text) name,
+enum vdpa_phase {
+	VDPA_PHASES(VDPA_PHASE_ENUM) VDPA_NR_PHASES
+};
+#undef VDPA_PHASE_ENUM
+const char *vdpa_phase_name(enum vdpa_phase phase);
+
+/** How long something took since the device was registered; median and p99 within 13 %. */
+struct vdpa_time_stat {
 	uint64_t nr;
-	uint64_t last_us, max_us, total_us;
-	uint64_t last_stop_us, last_start_us; /**< its parts */
-	uint64_t histogram[VDPA_PAUSE_BUCKETS];
+	uint64_t last_ns, min_ns, median_ns, p99_ns, max_ns;
 };
 
 /** What to show of a device. A copy. */
@@ -365,7 +377,9 @@ struct vdpa_device_status {
 	uint64_t relayed;      /**< ring entries relayed, both directions */
 	uint64_t dirty_pages;  /**< pages put into logs, but for whole tables */
 	uint64_t dirty_tables; /**< whole tables marked */
-	struct vdpa_pauses pauses;
+	uint32_t lag;          /**< ring entries that the relay is behind, over all queues */
+	uint32_t lag_max;      /**< the most that one queue ever was */
+	struct vdpa_time_stat phases[VDPA_NR_PHASES];
 	uint8_t mac[6]; /**< net: the one in configuration space, if VIRTIO_NET_F_MAC is offered */
 	uint16_t mtu;   /**< net, if VIRTIO_NET_F_MTU is offered, else 0 */
 	bool link_down; /**< net: VIRTIO_NET_F_STATUS is offered and says so */

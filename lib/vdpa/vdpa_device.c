@@ -436,6 +436,18 @@ vdpa_device_set_bound(struct vdpa_device *dev, const char *text)
 }
 
 const char *
+vdpa_phase_name(enum vdpa_phase phase)
+{
+	static const char *const names[] = {
+#define PHASE_NAME(name, text) [name] = text,
+		VDPA_PHASES(PHASE_NAME)
+#undef PHASE_NAME
+	};
+
+	return names[phase];
+}
+
+const char *
 vdpa_mode_name(enum vdpa_mode mode)
 {
 	static const char *const names[] = {
@@ -542,10 +554,12 @@ vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *statu
 	status->log = priv->log;
 	status->dirty_pages = priv->dirty_pages;
 	status->dirty_tables = priv->dirty_tables;
-	status->pauses = priv->pauses;
+	for (int i = 0; i < VDPA_NR_PHASES; i++)
+		vdpa_times_stat(&priv->phases[i], &status->phases[i]);
 	status->relayed = priv->relayed;
+	status->lag_max = priv->lag_max;
 	if (priv->binding != NULL && priv->binding->relay != NULL)
-		status->relayed += vdpa_relay_entries(priv->binding->relay);
+		vdpa_relay_counters(priv->binding->relay, status);
 	if (priv->binding != NULL && priv->binding->run.session != NULL) {
 		status->running = true;
 		status->mode = priv->mode;

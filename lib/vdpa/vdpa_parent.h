@@ -419,7 +419,7 @@ struct vdpa_path {
 	uint64_t idle_since;
 	uint64_t busy;
 	uint8_t state;
-	bool timed, in_batch;
+	bool timed, in_batch, watched;
 };
 
 /**

@@ -72,6 +72,11 @@ void vdpa_pass_choose_start_mode(struct vdpa_binding *binding, struct vdpa_plan 
 int vdpa_pass_log_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan);
 /* All has stopped: the promise of the log is kept for what ran. */
 void vdpa_pass_log_stopped(struct vdpa_binding *binding, const struct vdpa_plan *plan);
+/*
+ * The whole table, if there was a gap: last in a pass, so that the datapath does not wait for it.
+ * What was written before the pass is marked by it, what is written since by who writes it.
+ */
+void vdpa_pass_log_mark(struct vdpa_binding *binding, const struct vdpa_plan *plan);
 void vdpa_pass_log_sync(struct vdpa_binding *binding);
 void vdpa_pass_log_off(struct vdpa_binding *binding);
 /* What was written is not known: when logging engages next, the whole table is marked. */
@@ -108,8 +113,9 @@ void vdpa_pass_keep_state(
 	struct vdpa_binding *binding, uint16_t index, const struct vdpa_vq_state *state);
 void vdpa_pass_cvq_kicked(void *arg);
 void vdpa_pass_cvq_stop(struct vdpa_binding *binding, uint16_t index);
-/* The device runs the queue now: relay it, or hear its doorbell. -ETIMEDOUT: a worker hangs. */
-int vdpa_pass_vq_runs(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index);
+/* The device runs these now: relay them, or hear their doorbells. -ETIMEDOUT: a worker hangs. */
+int vdpa_pass_vqs_run(struct vdpa_binding *binding, const struct vdpa_plan *plan,
+	const struct vdpa_vq_config *vqs, uint16_t nr);
 /*
  * The device has stopped it, here (NULL: it did not say): what the relay holds is handed back, the
  * position kept.
@@ -190,7 +196,11 @@ void
 vdpa_pass_arrived(struct vdpa_binding *binding, const struct vdpa_plan *plan, bool fresh);
 
 /* ---- vdpa_reconcile.c ---- */
-uint64_t vdpa_pass_now_us(void);
+static inline uint64_t
+vdpa_pass_now_us(void)
+{
+	return vdpa_now_ns() / 1000;
+}
 void vdpa_pass_take_plan(struct vdpa_binding *binding, struct vdpa_plan *plan);
 /* vqs: binding->plan, or what it was when the plan was taken */
 void vdpa_pass_drop_plan(struct vdpa_session_vq *vqs, struct vdpa_plan *plan);

@@ -96,8 +96,13 @@ vdpa_pass_device_stop(struct vdpa_binding *binding)
 			vdpa_pass_doorbell_unwatch(binding, i);
 	rc = VDPA_OP(priv, "stop", OP_MS,
 		priv->dev->ops->stop(priv->dev, binding->states, vdpa_pass_nr_device_vqs(priv)));
+	binding->over_ns[VDPA_PHASE_STOP] = vdpa_now_ns();
 	if (rc == -ETIMEDOUT)
 		return rc;
+	if (binding->run.mode == VDPA_MODE_RELAYED && vdpa_relay_halt(binding->relay) != 0) {
+		vdpa_device_fence(priv->dev, "relay");
+		return -ETIMEDOUT;
+	}
 	for (uint16_t i = 0; i < nr_vqs; i++) {
 		if (!binding->run.vqs[i].ready ||
 			vdpa_pass_is_class_vq(binding, binding->run.features, i))
@@ -107,6 +112,7 @@ vdpa_pass_device_stop(struct vdpa_binding *binding)
 			return -ETIMEDOUT;
 	}
 	forget_running(binding);
+	binding->over_ns[VDPA_PHASE_HARVEST] = vdpa_now_ns();
 	if (rc != 0) {
 		vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "stop: %s", strerror(-rc));
 		rc = vdpa_pass_device_reset(binding);
@@ -196,7 +202,6 @@ static int
 device_started(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t nr)
 {
 	struct vdpa_device_priv *priv = binding->priv;
-	int rc = 0;
 
 	pthread_mutex_lock(&priv->lock);
 	binding->run.session = plan->session;
@@ -206,13 +211,12 @@ device_started(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint1
 	priv->starts++;
 	pthread_mutex_unlock(&priv->lock);
 	note_mode(binding, plan);
-	for (uint16_t i = 0; i < nr && rc != -ETIMEDOUT; i++) {
+	for (uint16_t i = 0; i < nr; i++) {
 		uint16_t index = binding->configs[i].index;
 
 		vdpa_pass_vq_note_running(binding, index, &binding->plan[index]);
-		rc = vdpa_pass_vq_runs(binding, plan, index);
 	}
-	return rc;
+	return vdpa_pass_vqs_run(binding, plan, binding->configs, nr);
 }
 
 static bool
@@ -272,6 +276,7 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 	}
 	start.nr_vqs = nr;
 	start.nr_active_pairs = active_pairs(binding, plan);
+	binding->over_ns[VDPA_PHASE_POINT] = vdpa_now_ns();
 	rc = VDPA_OP(priv, "start", OP_MS, priv->dev->ops->start(priv->dev, &start));
 	if (rc != 0) {
 		if (rc != -ETIMEDOUT)
@@ -279,6 +284,7 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 		return;
 	}
 	rc = device_started(binding, plan, nr);
+	binding->over_ns[VDPA_PHASE_START] = vdpa_now_ns();
 	if (rc == -ETIMEDOUT)
 		return;
 	set_health(priv, any_failed(binding) ? VDPA_HEALTH_DEGRADED : VDPA_HEALTH_OK);

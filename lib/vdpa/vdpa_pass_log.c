@@ -107,11 +107,14 @@ vdpa_pass_relay_drop(struct vdpa_binding *binding)
 {
 	struct vdpa_device_priv *priv = binding->priv;
 	struct vdpa_relay *relay = binding->relay;
+	struct vdpa_device_status known = {0};
 
 	if (relay == NULL)
 		return;
+	vdpa_relay_counters(relay, &known);
 	pthread_mutex_lock(&priv->lock);
-	priv->relayed += vdpa_relay_entries(relay);
+	priv->relayed += known.relayed;
+	priv->lag_max = RTE_MAX(priv->lag_max, known.lag_max);
 	binding->relay = NULL;
 	pthread_mutex_unlock(&priv->lock);
 	vdpa_relay_free(relay);
@@ -121,6 +124,7 @@ int
 vdpa_pass_choose_domain(struct vdpa_binding *binding, struct vdpa_plan *plan)
 {
 	struct vdpa_relay *relay;
+	int rc = 0;
 
 	plan->device_domain = plan->domain;
 	if (plan->mode != VDPA_MODE_RELAYED && binding->relay == NULL)
@@ -143,26 +147,17 @@ vdpa_pass_choose_domain(struct vdpa_binding *binding, struct vdpa_plan *plan)
 		binding->relay = relay;
 		pthread_mutex_unlock(&binding->priv->lock);
 	}
+	for (uint16_t i = 0;
+		plan->mode == VDPA_MODE_RELAYED && rc == 0 && i < binding->priv->contract.nr_vqs;
+		i++)
+		if (binding->plan[i].ready && !binding->plan[i].failed && i != plan->ctrl_vq)
+			rc = vdpa_relay_vq_reserve(binding->relay, i, binding->plan[i].call);
+	if (rc != 0)
+		return rc;
 	return vdpa_relay_domain(binding->relay, plan->domain, &plan->device_domain);
 }
 
 /* ---- the log ---- */
-
-static void
-count_pages(struct vdpa_device_priv *priv, uint64_t pages, uint64_t tables)
-{
-	pthread_mutex_lock(&priv->lock);
-	priv->dirty_pages += pages;
-	priv->dirty_tables += tables;
-	pthread_mutex_unlock(&priv->lock);
-}
-
-static void
-mark_all(struct vdpa_binding *binding, struct vdpa_log *log, const struct vdpa_domain *domain)
-{
-	vdpa_log_mark_all(log, domain);
-	count_pages(binding->priv, 0, 1);
-}
 
 void
 vdpa_pass_log_sync(struct vdpa_binding *binding)
@@ -173,8 +168,11 @@ vdpa_pass_log_sync(struct vdpa_binding *binding)
 		return;
 	for (struct vdpa_dirty *dirty = binding->run.dirty; dirty != NULL; dirty = dirty->retired)
 		pages += vdpa_dirty_sync(dirty, binding->run.log);
-	if (pages != 0)
-		count_pages(binding->priv, pages, 0);
+	if (pages == 0)
+		return;
+	pthread_mutex_lock(&binding->priv->lock);
+	binding->priv->dirty_pages += pages;
+	pthread_mutex_unlock(&binding->priv->lock);
 }
 
 static void
@@ -301,7 +299,7 @@ vdpa_pass_log_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 	}
 	/* the promise began with the consumer's word: what was written since is not known */
 	take_log(binding, plan->log_view);
-	mark_all(binding, plan->log_view, plan->domain);
+	binding->run.mark_all = true;
 	vdpa_work_every(&binding->work, SYNC_MS);
 	return 0;
 }
@@ -314,12 +312,30 @@ vdpa_pass_log_stopped(struct vdpa_binding *binding, const struct vdpa_plan *plan
 		if (binding->run.log == plan->log_view && binding->run.dirty_domain == plan->domain)
 			vdpa_pass_log_sync(binding);
 		else
-			mark_all(binding, plan->log_view, plan->domain);
+			binding->run.mark_all = true;
 	}
 	if (binding->run.dirty != NULL)
 		free_dirty(atomic_load(&binding->priv->dirty) == NULL
 				? &binding->run.dirty
 				: &binding->run.dirty->retired);
+}
+
+void
+vdpa_pass_log_mark(struct vdpa_binding *binding, const struct vdpa_plan *plan)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	bool wanted = plan->session != NULL && plan->log && plan->log_view != NULL;
+
+	if (wanted && plan->domain != NULL && binding->run.mark_all) {
+		uint64_t begin_ns = vdpa_now_ns();
+
+		vdpa_log_mark_all(plan->log_view, plan->domain);
+		pthread_mutex_lock(&priv->lock);
+		priv->dirty_tables++;
+		vdpa_times_add(&priv->phases[VDPA_PHASE_MARK], vdpa_now_ns() - begin_ns);
+		pthread_mutex_unlock(&priv->lock);
+	}
+	binding->run.mark_all = false;
 }
 
 void

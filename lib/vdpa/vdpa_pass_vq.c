@@ -123,20 +123,24 @@ vdpa_pass_doorbell_unwatch(struct vdpa_binding *binding, uint16_t index)
 }
 
 int
-vdpa_pass_vq_runs(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t index)
+vdpa_pass_vqs_run(struct vdpa_binding *binding, const struct vdpa_plan *plan,
+	const struct vdpa_vq_config *vqs, uint16_t nr)
 {
-	int rc;
+	bool relayed = binding->run.mode == VDPA_MODE_RELAYED;
+	int rc = relayed ? vdpa_relay_run(binding->relay, vqs, nr) : 0;
 
-	if (binding->run.mode != VDPA_MODE_RELAYED) {
-		doorbell_watch(binding, index);
-		return 0;
-	}
-	rc = vdpa_relay_vq_run(binding->relay, index);
-	if (rc == -ETIMEDOUT)
+	if (rc == -ETIMEDOUT) {
 		vdpa_device_fence(binding->priv->dev, "relay");
-	else if (rc != 0)
-		vdpa_pass_plan_vq_fail(binding, plan, index, rc, "the relay does not start");
-	return rc == -ETIMEDOUT ? rc : 0;
+		return rc;
+	}
+	for (uint16_t i = 0; i < nr; i++) {
+		if (!relayed)
+			doorbell_watch(binding, vqs[i].index);
+		else if (rc != 0)
+			vdpa_pass_plan_vq_fail(
+				binding, plan, vqs[i].index, rc, "the relay does not start");
+	}
+	return 0;
 }
 
 int
@@ -336,7 +340,7 @@ vdpa_pass_vq_start(struct vdpa_binding *binding, const struct vdpa_plan *plan, u
 		return 0;
 	}
 	vdpa_pass_vq_note_running(binding, index, &binding->plan[index]);
-	return index == plan->ctrl_vq ? 0 : vdpa_pass_vq_runs(binding, plan, index);
+	return index == plan->ctrl_vq ? 0 : vdpa_pass_vqs_run(binding, plan, &config, 1);
 }
 
 /* Does a running queue differ in more than its call descriptor? */

@@ -229,35 +229,26 @@ choose_workers(struct vdpa_path *const *paths, uint16_t nr, int numa_node)
 static int
 add_locked(struct vdpa_path *const *paths, uint16_t nr, int numa_node)
 {
-	uint16_t from = 0, nr_batch, nr_refused = 0;
+	uint16_t from = 0, nr_batch;
 	struct vdpa_path *batch;
-	int rc;
+	int rc, error;
 
 	for (uint16_t i = 0; i < nr; i++)
 		paths[i]->worker = NULL;
 	rc = choose_workers(paths, nr, numa_node);
 	begin_batches(paths, nr);
 	while ((batch = next_batch(paths, nr, &from, &nr_batch)) != NULL) {
-		int refused = rc;
-
+		error = rc;
 		if (rc == 0)
-			refused = vdpa_worker_post(
-				batch->worker, VDPA_WORKER_ADD, batch, NULL, NULL);
-		if (refused >= 0) {
-			nr_refused += refused;
+			error = vdpa_worker_post(batch->worker, VDPA_WORKER_ADD, batch, NULL, NULL);
+		if (error == 0)
 			continue;
-		}
 		if (rc == 0)
-			vdpa_error_set(refused, "datapath worker %u does not answer",
+			vdpa_error_set(error, "datapath worker %u does not answer",
 				vdpa_worker_number(batch->worker));
-		rc = refused;
+		rc = error;
 		forget_batch(batch, nr_batch);
 	}
-	if (nr_refused > 0)
-		VDPA_LOG(NOTICE,
-			"kick descriptors of %u queues cannot be watched: these are polled when "
-			"idle",
-			nr_refused);
 	if (rc != 0)
 		del_locked(paths, nr);
 	return rc;

@@ -13,6 +13,7 @@
  *   vdpa_reconcile.c  the pass that makes it so (op pool threads), with vdpa_pass_*.c
  *   vdpa_swap.c       a consumer moves to another device: who may, what is missing
  *   vdpa_relay.c      shadow virtqueues at work     vdpa_log.c       which pages were written
+ *   vdpa_times.c      how long things took
  *   vdpa_ops.c        op pool, deadlines, control thread
  *   vdpa_call.c       descriptors of a consumer
  *   vdpa_domain.c     memory          vdpa_sigbus.c   memory that its owner took away
@@ -36,6 +37,7 @@
 #include "vdpa_consumer.h"
 #include "vdpa_domain.h"
 #include "vdpa_log.h"
+#include "vdpa_times.h"
 
 extern int vdpa_logtype;
 #define VDPA_LOG(level, fmt, ...) \
@@ -234,8 +236,9 @@ struct vdpa_device_priv {
 	const char *mode_why;
 	bool log;
 	uint64_t dirty_pages, dirty_tables;
-	uint64_t relayed; /* by relays that are gone */
-	struct vdpa_pauses pauses;
+	uint64_t relayed; /* by relays that are gone, as what follows */
+	uint32_t lag_max;
+	struct vdpa_times phases[VDPA_NR_PHASES];
 };
 
 /* Log, remember as last error, tell the listener. Lock not held. */
@@ -315,6 +318,7 @@ struct vdpa_running {
 	struct vdpa_domain *dirty_domain; /* that dirty was made for */
 	bool device_logs;                 /* dirty_start was called */
 	bool log_broken;                  /* it failed: relayed until the consumer goes */
+	bool mark_all;                    /* there was a gap: before the pass ends */
 	uint16_t nr_active_pairs;
 	uint16_t nr_vqs;             /* that run. Written under lock */
 	struct vdpa_session_vq *vqs; /* ready: it runs; kick and call are held here */
@@ -344,6 +348,8 @@ struct vdpa_binding {
 	bool position_lost; /* nobody knows where a queue stopped. The pass's */
 	struct vdpa_swap *swap; /* asked for or under way. Written under lock */
 	char standin[VDPA_NAME_MAX]; /* "": none. Under lock */
+	/* of the pass: when which part of a switch was over */
+	uint64_t begun_ns, over_ns[VDPA_PHASE_PAUSE];
 	/* the pass's copy of what is wanted */
 	struct vdpa_session_vq *plan;
 	struct vdpa_vq_config *configs;

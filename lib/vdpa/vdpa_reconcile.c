@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <rte_common.h>
 
@@ -218,37 +217,27 @@ vdpa_pass_free_closed(struct vdpa_binding *binding)
 	}
 }
 
-uint64_t
-vdpa_pass_now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * UINT64_C(1000000) + ts.tv_nsec / 1000;
-}
-
 static void
-note_pause(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint64_t begin_us,
-	uint64_t stopped_us)
+note_switch(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 {
 	struct vdpa_device_priv *priv = binding->priv;
-	uint64_t end_us = vdpa_pass_now_us(), pause_us = end_us - begin_us;
-	struct vdpa_pauses *pauses = &priv->pauses;
-	unsigned int bucket = 0;
+	uint64_t before_ns = binding->begun_ns, end_ns = binding->over_ns[VDPA_PHASE_START];
+	uint64_t ns[VDPA_PHASE_PAUSE + 1];
 
-	while (bucket < VDPA_PAUSE_BUCKETS - 1 && (UINT64_C(1) << bucket) <= pause_us)
-		bucket++;
+	for (int i = 0; i < VDPA_PHASE_PAUSE; i++) {
+		ns[i] = binding->over_ns[i] - before_ns;
+		before_ns = binding->over_ns[i];
+	}
+	ns[VDPA_PHASE_PAUSE] = end_ns - binding->begun_ns;
 	pthread_mutex_lock(&priv->lock);
-	pauses->nr++;
-	pauses->last_us = pause_us;
-	pauses->max_us = RTE_MAX(pauses->max_us, pause_us);
-	pauses->total_us += pause_us;
-	pauses->last_stop_us = stopped_us - begin_us;
-	pauses->last_start_us = end_us - stopped_us;
-	pauses->histogram[bucket]++;
+	for (int i = 0; i <= VDPA_PHASE_PAUSE; i++)
+		vdpa_times_add(&priv->phases[i], ns[i]);
 	pthread_mutex_unlock(&priv->lock);
-	vdpa_device_event(priv, VDPA_EVENT_MODE, "%s%s%s, pause %u us", vdpa_mode_name(plan->mode),
-		plan->mode_why[0] != '\0' ? ": " : "", plan->mode_why, (unsigned int)pause_us);
+	vdpa_device_event(priv, VDPA_EVENT_MODE,
+		"%s%s%s, pause %.1f us: stop %.1f, harvest %.1f, re-point %.1f, start %.1f",
+		vdpa_mode_name(plan->mode), plan->mode_why[0] != '\0' ? ": " : "", plan->mode_why,
+		ns[VDPA_PHASE_PAUSE] / 1e3, ns[VDPA_PHASE_STOP] / 1e3, ns[VDPA_PHASE_HARVEST] / 1e3,
+		ns[VDPA_PHASE_POINT] / 1e3, ns[VDPA_PHASE_START] / 1e3);
 }
 
 static void
@@ -271,6 +260,10 @@ idle(struct vdpa_binding *binding)
 	vdpa_pass_relay_drop(binding);
 }
 
+/*
+ * What takes long is done before the pause: while the device serves, the shadow rings are made and
+ * mapped.
+ */
 static int
 choose(struct vdpa_binding *binding, struct vdpa_plan *plan, bool start)
 {
@@ -281,10 +274,6 @@ choose(struct vdpa_binding *binding, struct vdpa_plan *plan, bool start)
 	else
 		vdpa_pass_choose_mode(binding, plan);
 	rc = vdpa_pass_choose_domain(binding, plan);
-	/*
-	 * what takes long is done before the pause: the shadow rings are mapped while the device
-	 * serves
-	 */
 	if (rc == 0 && !start && plan->mode == VDPA_MODE_RELAYED &&
 		binding->run.session == plan->session && binding->run.mode != VDPA_MODE_RELAYED &&
 		binding->run.domain != plan->device_domain &&
@@ -295,17 +284,16 @@ choose(struct vdpa_binding *binding, struct vdpa_plan *plan, bool start)
 }
 
 static void
-apply(struct vdpa_binding *binding, struct vdpa_plan *plan)
+make_it_so(struct vdpa_binding *binding, struct vdpa_plan *plan)
 {
 	bool switches = false, ran = binding->run.session != NULL;
-	uint64_t begin_us, stopped_us = 0;
 	int rc = 0;
 
 	if (plan->driver_ok && ran)
 		rc = choose(binding, plan, false);
 	if (rc == -ETIMEDOUT)
 		return;
-	begin_us = vdpa_pass_now_us();
+	binding->begun_ns = vdpa_now_ns();
 	if (ran && (!plan->driver_ok || rc != 0 || vdpa_pass_needs_restart(binding, plan))) {
 		switches = plan->session == binding->run.session && plan->driver_ok &&
 			(binding->run.mode == VDPA_MODE_RELAYED) !=
@@ -314,7 +302,6 @@ apply(struct vdpa_binding *binding, struct vdpa_plan *plan)
 			return;
 		vdpa_pass_log_stopped(binding, plan);
 		stopped_positions(binding, plan);
-		stopped_us = vdpa_pass_now_us();
 	}
 	if (plan->session == NULL)
 		idle(binding);
@@ -328,10 +315,20 @@ apply(struct vdpa_binding *binding, struct vdpa_plan *plan)
 	} else if (binding->run.session == NULL) {
 		vdpa_pass_device_start(binding, plan);
 		if (switches && binding->run.session != NULL)
-			note_pause(binding, plan, begin_us, stopped_us);
+			note_switch(binding, plan);
 	} else {
 		vdpa_pass_adjust(binding, plan);
 	}
+}
+
+static void
+apply(struct vdpa_binding *binding, struct vdpa_plan *plan)
+{
+	/* between a stop and a start nobody has a path */
+	vdpa_workers_keep();
+	make_it_so(binding, plan);
+	vdpa_workers_release();
+	vdpa_pass_log_mark(binding, plan);
 	vdpa_pass_log_sync(binding);
 }
 

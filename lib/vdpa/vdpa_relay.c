@@ -16,6 +16,7 @@
 #include "vdpa_relay_vq.h"
 
 #define BURST        64
+#define VQS_MAX      256
 #define WRITTEN_MAX  (VDPA_RELAY_WRITTEN_MIN + 4 * BURST)
 #define SHADOW_ALIGN (UINT64_C(2) << 20)
 /* On x86 writes to these addresses are interrupts and never reach an IOMMU's tables. */
@@ -30,7 +31,10 @@ struct relay_queue {
 	bool runs, failed, asked;
 	int shadow_kick, shadow_call;
 	struct vdpa_call guest_call;
-	_Atomic(uint64_t) entries; /* one writer: the worker */
+	struct vdpa_fd *guest_fd;  /* that it stands for; NULL: none, or nobody hears */
+	_Atomic(uint64_t) entries; /* one writer: the worker; as what follows */
+	_Atomic(uint32_t) lag, lag_max;
+	uint32_t nr_full;
 	struct vring_range written[WRITTEN_MAX];
 	int rc; /* of set_mem */
 };
@@ -58,6 +62,7 @@ queue_free(struct relay_queue *queue)
 	if (queue->shadow_call >= 0)
 		close(queue->shadow_call);
 	vdpa_call_close(&queue->guest_call);
+	vdpa_fd_put(queue->guest_fd);
 	free(queue);
 }
 
@@ -243,6 +248,25 @@ report_asked(struct relay_queue *queue)
 	vdpa_dirty(queue->relay->priv->dev, written.ranges, written.nr);
 }
 
+#define LAG_EVERY 16
+
+/* Where bursts were full more may wait: looked at now and then. */
+static void
+note_lag(struct relay_queue *queue, bool full)
+{
+	uint32_t lag = 0;
+
+	if (full && queue->nr_full++ % LAG_EVERY != 0)
+		return;
+	if (full)
+		lag = vdpa_relay_vq_behind(queue->vq);
+	if (lag == atomic_load_explicit(&queue->lag, memory_order_relaxed))
+		return;
+	atomic_store_explicit(&queue->lag, lag, memory_order_relaxed);
+	if (lag > atomic_load_explicit(&queue->lag_max, memory_order_relaxed))
+		atomic_store_explicit(&queue->lag_max, lag, memory_order_relaxed);
+}
+
 static unsigned int
 relay_poll(struct vdpa_path *path)
 {
@@ -263,6 +287,7 @@ relay_poll(struct vdpa_path *path)
 			memory_order_relaxed);
 	else
 		check(queue);
+	note_lag(queue, nr_avail == BURST || nr_used >= BURST);
 	return nr_avail + nr_used;
 }
 
@@ -300,6 +325,37 @@ queue_create(struct vdpa_relay *relay, uint16_t index)
 	return 0;
 }
 
+static int
+set_guest_call(struct relay_queue *queue, struct vdpa_fd *call)
+{
+	int rc;
+
+	if (call != NULL && call == queue->guest_fd)
+		return 0;
+	rc = vdpa_call_set(&queue->guest_call, call);
+	if (rc == 0) {
+		vdpa_fd_put(queue->guest_fd);
+		queue->guest_fd = vdpa_fd_get(call);
+	}
+	return rc;
+}
+
+int
+vdpa_relay_vq_reserve(struct vdpa_relay *relay, uint16_t index, struct vdpa_fd *call)
+{
+	uint8_t *shadow = relay->mem + index * relay->slot_bytes;
+	int rc = 0;
+
+	if (relay->queues[index] == NULL) {
+		/* a page is there once it was written to */
+		for (uint64_t at = 0; at < relay->slot_bytes; at += 1 << VDPA_PAGE_SHIFT)
+			shadow[at] = 0;
+		rc = queue_create(relay, index);
+	}
+	/* a table of descriptors that has to grow takes milliseconds: not in the pause */
+	return rc != 0 ? rc : set_guest_call(relay->queues[index], call);
+}
+
 static void
 use_guest(struct vdpa_relay *relay)
 {
@@ -310,8 +366,7 @@ use_guest(struct vdpa_relay *relay)
 }
 
 int
-vdpa_relay_vq_prepare(
-	struct vdpa_relay *relay, struct vdpa_vq_config *config, const struct vdpa_fd *call)
+vdpa_relay_vq_prepare(struct vdpa_relay *relay, struct vdpa_vq_config *config, struct vdpa_fd *call)
 {
 	struct vdpa_device_priv *priv = relay->priv;
 	struct vring_config guest =
@@ -329,12 +384,11 @@ vdpa_relay_vq_prepare(
 	struct relay_queue *queue;
 	void *shadow = relay->mem + config->index * relay->slot_bytes;
 	struct vdpa_fd to_relay = {.fd = -1};
-	int rc = 0;
+	int rc;
 
 	if (config->state.avail != config->state.used)
 		return vdpa_error_set(-EBUSY, "virtqueue %u has buffers in flight", config->index);
-	if (relay->queues[config->index] == NULL)
-		rc = queue_create(relay, config->index);
+	rc = vdpa_relay_vq_reserve(relay, config->index, call);
 	if (rc != 0)
 		return rc;
 	queue = relay->queues[config->index];
@@ -342,7 +396,6 @@ vdpa_relay_vq_prepare(
 		start = (relay->features & (UINT64_C(1) << VIRTIO_F_RING_PACKED)) != 0
 			? VRING_STATE_PACKED_START
 			: VRING_STATE_SPLIT_START;
-	memset(shadow, 0, relay->slot_bytes);
 	rc = vdpa_relay_vq_init(queue->vq, &guest, shadow,
 		relay->iova + config->index * relay->slot_bytes, start, &device);
 	if (rc != 0)
@@ -351,8 +404,6 @@ vdpa_relay_vq_prepare(
 	queue->failed = false;
 	to_relay.fd = queue->shadow_call;
 	rc = vdpa_call_set(&priv->calls[config->index], &to_relay);
-	if (rc == 0)
-		rc = vdpa_call_set(&queue->guest_call, call);
 	if (rc != 0)
 		return rc;
 	queue->path.wake_fds[0] = config->kick_fd;
@@ -368,15 +419,42 @@ vdpa_relay_vq_prepare(
 }
 
 int
-vdpa_relay_vq_run(struct vdpa_relay *relay, uint16_t index)
+vdpa_relay_run(struct vdpa_relay *relay, const struct vdpa_vq_config *vqs, uint16_t nr)
 {
-	struct relay_queue *queue = relay->queues[index];
+	struct vdpa_path *paths[VQS_MAX] = {NULL};
 	int rc;
 
-	queue->path.group = vdpa_vq_group(relay->priv->dev, index);
-	rc = vdpa_path_add(&queue->path, relay->priv->info.numa_node);
-	queue->runs = rc == 0;
+	for (uint16_t i = 0; i < nr; i++) {
+		paths[i] = &relay->queues[vqs[i].index]->path;
+		paths[i]->group = vdpa_vq_group(relay->priv->dev, vqs[i].index);
+	}
+	rc = vdpa_paths_add(paths, nr, relay->priv->info.numa_node);
+	for (uint16_t i = 0; i < nr; i++)
+		relay->queues[vqs[i].index]->runs = rc == 0;
 	use_guest(relay);
+	return rc;
+}
+
+static uint16_t
+running(struct vdpa_relay *relay, struct vdpa_path **paths)
+{
+	uint16_t nr = 0;
+
+	for (uint16_t i = 0; i < relay->nr_vqs; i++)
+		if (relay->queues[i] != NULL && relay->queues[i]->runs)
+			paths[nr++] = &relay->queues[i]->path;
+	return nr;
+}
+
+int
+vdpa_relay_halt(struct vdpa_relay *relay)
+{
+	struct vdpa_path *paths[VQS_MAX] = {NULL};
+	uint16_t nr = running(relay, paths);
+	int rc = vdpa_paths_del(paths, nr);
+
+	for (uint16_t i = 0; i < nr && rc == 0; i++)
+		((struct relay_queue *)paths[i])->runs = false;
 	return rc;
 }
 
@@ -399,14 +477,15 @@ vdpa_relay_vq_end(struct vdpa_relay *relay, uint16_t index, struct vdpa_vq_state
 	at = vdpa_relay_vq_stop(queue->vq);
 	report_asked(queue);
 	*state = (struct vdpa_vq_state){at.avail, at.used};
+	atomic_store(&queue->lag, 0);
 	atomic_fetch_add(&relay->entries_ended, atomic_exchange(&queue->entries, 0));
 	return 0;
 }
 
 int
-vdpa_relay_vq_set_call(struct vdpa_relay *relay, uint16_t index, const struct vdpa_fd *call)
+vdpa_relay_vq_set_call(struct vdpa_relay *relay, uint16_t index, struct vdpa_fd *call)
 {
-	return vdpa_call_set(&relay->queues[index]->guest_call, call);
+	return set_guest_call(relay->queues[index], call);
 }
 
 void
@@ -416,9 +495,9 @@ vdpa_relay_vq_signal(struct vdpa_relay *relay, uint16_t index)
 }
 
 static void
-take_mem(void *arg)
+take_mem(void *path)
 {
-	struct relay_queue *queue = arg;
+	struct relay_queue *queue = path;
 
 	queue->rc = vdpa_relay_vq_set_mem(queue->vq, vdpa_domain_mem(queue->relay->guest));
 }
@@ -426,46 +505,37 @@ take_mem(void *arg)
 int
 vdpa_relay_update_memory(struct vdpa_relay *relay)
 {
-	for (uint16_t i = 0; i < relay->nr_vqs; i++) {
-		struct relay_queue *queue = relay->queues[i];
-		int rc;
+	struct vdpa_path *paths[VQS_MAX] = {NULL};
+	uint16_t nr = running(relay, paths);
+	int rc = vdpa_paths_run(paths, nr, take_mem);
 
-		if (queue == NULL || !queue->runs)
-			continue;
-		rc = vdpa_path_run(&queue->path, take_mem, queue);
-		if (rc == 0)
-			rc = queue->rc;
-		if (rc != 0)
-			return rc;
-	}
-	use_guest(relay);
-	return 0;
-}
-
-static void
-nothing(void *arg __rte_unused)
-{
+	for (uint16_t i = 0; i < nr && rc == 0; i++)
+		rc = ((struct relay_queue *)paths[i])->rc;
+	if (rc == 0)
+		use_guest(relay);
+	return rc;
 }
 
 int
 vdpa_relay_settle(struct vdpa_relay *relay)
 {
-	int rc = 0;
+	struct vdpa_path *paths[VQS_MAX] = {NULL};
 
-	for (uint16_t i = 0; i < relay->nr_vqs && rc == 0; i++)
-		if (relay->queues[i] != NULL && relay->queues[i]->runs)
-			rc = vdpa_path_run(&relay->queues[i]->path, nothing, NULL);
-	return rc;
+	return vdpa_paths_run(paths, running(relay, paths), NULL);
 }
 
-uint64_t
-vdpa_relay_entries(const struct vdpa_relay *relay)
+void
+vdpa_relay_counters(const struct vdpa_relay *relay, struct vdpa_device_status *status)
 {
-	uint64_t entries = atomic_load(&relay->entries_ended);
+	status->relayed += atomic_load(&relay->entries_ended);
+	for (uint16_t i = 0; i < relay->nr_vqs; i++) {
+		const struct relay_queue *queue = relay->queues[i];
 
-	for (uint16_t i = 0; i < relay->nr_vqs; i++)
-		if (relay->queues[i] != NULL)
-			entries += atomic_load_explicit(
-				&relay->queues[i]->entries, memory_order_relaxed);
-	return entries;
+		if (queue == NULL)
+			continue;
+		status->relayed += atomic_load_explicit(&queue->entries, memory_order_relaxed);
+		status->lag += atomic_load_explicit(&queue->lag, memory_order_relaxed);
+		status->lag_max = RTE_MAX(status->lag_max,
+			atomic_load_explicit(&queue->lag_max, memory_order_relaxed));
+	}
 }

@@ -34,19 +34,25 @@ int
 vdpa_relay_domain(struct vdpa_relay *relay, struct vdpa_domain *guest, struct vdpa_domain **out);
 
 /**
- * Make a queue ready: config becomes what the device gets. The queue runs after
- * vdpa_relay_vq_run().
+ * What a queue needs and takes time to get: memory, descriptors. Before the device is stopped.
+ * @return 0; -ENOMEM
+ */
+int vdpa_relay_vq_reserve(struct vdpa_relay *relay, uint16_t index, struct vdpa_fd *call);
+/**
+ * Make a queue ready: config becomes what the device gets. The queue runs after vdpa_relay_run().
  * @param call
  *	Of the guest, NULL: none.
  * @return 0; -EBUSY: buffers are in flight; -EINVAL, -EFAULT: the ring (vdpa_error_text())
  */
 int vdpa_relay_vq_prepare(
-	struct vdpa_relay *relay, struct vdpa_vq_config *config, const struct vdpa_fd *call);
-/** The device runs: relay. 0, or a negative errno. */
-int vdpa_relay_vq_run(struct vdpa_relay *relay, uint16_t index);
+	struct vdpa_relay *relay, struct vdpa_vq_config *config, struct vdpa_fd *call);
+/** The device runs these, which are ready: relay. 0, or a negative errno: none of them. */
+int vdpa_relay_run(struct vdpa_relay *relay, const struct vdpa_vq_config *vqs, uint16_t nr);
+/** Workers let go of all queues, before each is ended. @return -ETIMEDOUT: a worker hangs */
+int vdpa_relay_halt(struct vdpa_relay *relay);
 /** The device has stopped the queue: hand back the rest. @return -ETIMEDOUT: its worker hangs */
 int vdpa_relay_vq_end(struct vdpa_relay *relay, uint16_t index, struct vdpa_vq_state *state);
-int vdpa_relay_vq_set_call(struct vdpa_relay *relay, uint16_t index, const struct vdpa_fd *call);
+int vdpa_relay_vq_set_call(struct vdpa_relay *relay, uint16_t index, struct vdpa_fd *call);
 /** Interrupt the guest. */
 void vdpa_relay_vq_signal(struct vdpa_relay *relay, uint16_t index);
 /**
@@ -59,7 +65,7 @@ int vdpa_relay_settle(struct vdpa_relay *relay);
  * returns.
  */
 int vdpa_relay_update_memory(struct vdpa_relay *relay);
-/** Ring entries relayed since creation, both directions. Any thread. */
-uint64_t vdpa_relay_entries(const struct vdpa_relay *relay);
+/** Add to what is known: relayed, lag, lag_max. Any thread. */
+void vdpa_relay_counters(const struct vdpa_relay *relay, struct vdpa_device_status *status);
 
 #endif /* VDPA_RELAY_H */

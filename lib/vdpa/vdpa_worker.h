@@ -41,7 +41,7 @@ enum vdpa_path_state {
 
 enum vdpa_worker_cmd {
 	/* of the path, and those that hang on it by its member batch */
-	VDPA_WORKER_ADD,   /* the number of those that cannot be watched */
+	VDPA_WORKER_ADD,
 	VDPA_WORKER_DEL,   /* calls end for each */
 	VDPA_WORKER_OUT,   /* to be added to another worker */
 	VDPA_WORKER_EACH,  /* fn(path) for each */
@@ -54,7 +54,6 @@ enum vdpa_worker_cmd {
 struct vdpa_worker_mail {
 	_Atomic(uint32_t) posted; /* number of the command that waits, 0: none */
 	_Atomic(uint32_t) acked;  /* number of the last one done; a futex */
-	_Atomic(int) result;
 	_Atomic(enum vdpa_worker_cmd) cmd;
 	_Atomic(struct vdpa_path *) path;
 	void (*_Atomic fn)(void *arg);
@@ -81,6 +80,7 @@ struct vdpa_worker {
 	uint64_t crowded, crowded_for, crowded_until;   /* cycles, cycles, TSC */
 	uint32_t round;
 	bool poll_only, stop;
+	unsigned int nr_watched; /* descriptors */
 	int epfd, wake_fd;
 
 	/* written by the worker, read by anybody */
@@ -169,7 +169,7 @@ void vdpa_worker_close(struct vdpa_worker *worker);
 /* Is the caller a worker? */
 bool vdpa_worker_is_self(void);
 /*
- * Have a command done and wait for it, a second at most. The result of the command; -ETIMEDOUT: it
+ * Have a command done and wait for it, a second at most. 0; -ETIMEDOUT: it
  * was withdrawn, or (RUN) hangs; -EDEADLK: the caller is a worker; -ESHUTDOWN: no thread.
  */
 int vdpa_worker_post(struct vdpa_worker *worker, enum vdpa_worker_cmd cmd, struct vdpa_path *path,

@@ -18,6 +18,8 @@
 #include "vdpa_worker.h"
 
 #define POST_TIMEOUT_S 1
+#define ANSWER_CYCLES  UINT64_C(300000) /* some 100 microseconds */
+#define WATCHED_MANY   16u              /* descriptors */
 
 static _Thread_local struct vdpa_worker *self;
 
@@ -60,28 +62,45 @@ path_wake(struct vdpa_worker *w, struct vdpa_path *path)
 
 /* ---- kick descriptors ---- */
 
-/* Watch what the path names now. @return a descriptor was refused */
-static bool
+/*
+ * Watch what the path names now. Only before it rests: while a path is polled nobody needs its
+ * kicks, and what is switched over need not wait for it.
+ */
+static void
 path_watch(struct vdpa_worker *w, struct vdpa_path *path)
 {
 	struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = path};
-	bool refused = false, watched = false;
+	bool refused = false;
 
+	path->watched = true;
 	for (int i = 0; i < 2; i++) {
 		int fd = path->wake_fds[i];
 
-		path->armed_fds[i] = -1;
-		if (fd < 0 || (i == 1 && fd == path->wake_fds[0]) || w->poll_only)
+		if (fd < 0 || (i == 1 && fd == path->wake_fds[0]))
 			continue;
 		if (epoll_ctl(w->epfd, EPOLL_CTL_ADD, fd, &event) != 0) {
 			refused = true;
 			continue;
 		}
 		path->armed_fds[i] = fd;
-		watched = true;
+		w->nr_watched++;
 	}
-	path->timed = refused || !watched;
-	return refused;
+	path->timed = refused || (path->armed_fds[0] < 0 && path->armed_fds[1] < 0);
+	if (refused)
+		VDPA_LOG(NOTICE,
+			"a kick descriptor cannot be watched: its queue is polled when idle");
+}
+
+/* Its descriptors are not watched, or not any more. @return how many were */
+static unsigned int
+path_forget(struct vdpa_worker *w, struct vdpa_path *path)
+{
+	unsigned int nr = (path->armed_fds[0] >= 0) + (path->armed_fds[1] >= 0);
+
+	path->armed_fds[0] = path->armed_fds[1] = -1;
+	path->watched = false;
+	w->nr_watched -= nr;
+	return nr;
 }
 
 /* @return all was still there */
@@ -90,13 +109,11 @@ path_unwatch(struct vdpa_worker *w, struct vdpa_path *path)
 {
 	bool found = true;
 
-	for (int i = 0; i < 2; i++) {
-		if (path->armed_fds[i] < 0)
-			continue;
-		if (epoll_ctl(w->epfd, EPOLL_CTL_DEL, path->armed_fds[i], NULL) != 0)
+	for (int i = 0; i < 2; i++)
+		if (path->armed_fds[i] >= 0 &&
+			epoll_ctl(w->epfd, EPOLL_CTL_DEL, path->armed_fds[i], NULL) != 0)
 			found = false;
-		path->armed_fds[i] = -1;
-	}
+	path_forget(w, path);
 	return found;
 }
 
@@ -133,7 +150,8 @@ epoll_renew(struct vdpa_worker *w)
 		while ((path = w->lists[state]) != NULL)
 			path_wake(w, path);
 	for (path = w->lists[VDPA_PATH_ACTIVE]; path != NULL; path = path->next)
-		path_watch(w, path);
+		path_forget(w, path);
+	w->nr_watched = 0;
 }
 
 /* Take what woke paths; wait for it if timeout_ms is not 0. */
@@ -159,26 +177,37 @@ futex_call(_Atomic(uint32_t) *word, int op, uint32_t value, const struct timespe
 		FUTEX_BITSET_MATCH_ANY);
 }
 
-/* @return a descriptor was refused */
-static bool
+static void
 path_in(struct vdpa_worker *w, struct vdpa_path *path)
 {
+	path->armed_fds[0] = path->armed_fds[1] = -1;
+	path->watched = path->timed = false;
 	path->idle_since = 0;
 	list_add(w, path, VDPA_PATH_ACTIVE);
-	return path_watch(w, path);
 }
 
 /* @return all that was watched was still there */
 static bool
-path_out(struct vdpa_worker *w, struct vdpa_path *path)
+paths_out(struct vdpa_worker *w, struct vdpa_path *first, bool ends)
 {
-	if (path->state == VDPA_PATH_NONE) /* it was moved, and no worker took it */
-		return true;
-	list_del(w, path);
-	return path_unwatch(w, path);
+	unsigned int nr = 0, nr_before = w->nr_watched;
+	bool found = true;
+
+	for (struct vdpa_path *path = first; path != NULL; path = path->batch) {
+		if (ends && path->end != NULL)
+			path->end(path);
+		list_del(w, path);
+		nr += (path->armed_fds[0] >= 0) + (path->armed_fds[1] >= 0);
+	}
+	/* one by one they cost more than the others, watched anew */
+	if (nr > WATCHED_MANY && 2 * nr >= nr_before)
+		return false;
+	for (struct vdpa_path *path = first; path != NULL; path = path->batch)
+		found &= path_unwatch(w, path);
+	return found;
 }
 
-/* @return as path_out() */
+/* @return as paths_out() */
 static bool
 path_run(struct vdpa_worker *w, struct vdpa_path *path, void (*fn)(void *arg), void *arg)
 {
@@ -186,32 +215,23 @@ path_run(struct vdpa_worker *w, struct vdpa_path *path, void (*fn)(void *arg), v
 
 	fn(arg);
 	path_wake(w, path);
-	path_watch(w, path);
 	return found;
 }
 
-static int
+static void
 mail_do(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
 	void (*fn)(void *arg), void *arg)
 {
 	bool found = true;
-	int refused = 0;
 
 	switch (cmd) {
 	case VDPA_WORKER_ADD:
 		for (; path != NULL; path = path->batch)
-			refused += path_in(w, path);
+			path_in(w, path);
 		break;
 	case VDPA_WORKER_DEL:
-		for (; path != NULL; path = path->batch) {
-			if (path->end != NULL)
-				path->end(path);
-			found &= path_out(w, path);
-		}
-		break;
 	case VDPA_WORKER_OUT:
-		for (; path != NULL; path = path->batch)
-			found &= path_out(w, path);
+		found = paths_out(w, path, cmd == VDPA_WORKER_DEL);
 		break;
 	case VDPA_WORKER_EACH:
 		for (; path != NULL; path = path->batch)
@@ -228,7 +248,6 @@ mail_do(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
 	}
 	if (!found)
 		epoll_renew(w);
-	return refused;
 }
 
 static void
@@ -241,13 +260,11 @@ mail_take(struct vdpa_worker *w)
 	void (*fn)(void *arg) = atomic_load_explicit(&mail->fn, memory_order_relaxed);
 	void *arg = atomic_load_explicit(&mail->arg, memory_order_relaxed);
 	uint32_t expected = number;
-	int result;
 
 	/* it may have been withdrawn, or another one posted since: then what was read is void */
 	if (number == 0 || !atomic_compare_exchange_strong(&mail->posted, &expected, 0))
 		return;
-	result = mail_do(w, cmd, path, fn, arg);
-	atomic_store_explicit(&mail->result, result, memory_order_relaxed);
+	mail_do(w, cmd, path, fn, arg);
 	atomic_store_explicit(&mail->acked, number, memory_order_release);
 	futex_call(&mail->acked, FUTEX_WAKE_BITSET, 1, NULL);
 }
@@ -256,6 +273,15 @@ mail_take(struct vdpa_worker *w)
 static bool
 mail_wait(struct vdpa_worker_mail *mail, uint32_t number, const struct timespec *until)
 {
+	uint64_t began = rte_rdtsc();
+
+	/*
+	 * Most answers come sooner than a sleeper is woken, who then may have to wait for the CPU
+	 * of the worker that woke him.
+	 */
+	while (atomic_load_explicit(&mail->acked, memory_order_acquire) != number &&
+		rte_rdtsc() - began < ANSWER_CYCLES)
+		sched_yield();
 	for (;;) {
 		uint32_t acked = atomic_load_explicit(&mail->acked, memory_order_acquire);
 
@@ -295,7 +321,7 @@ mail_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *pat
 			return -ETIMEDOUT;
 		mail_wait(mail, number, NULL);
 	}
-	return atomic_load_explicit(&mail->result, memory_order_relaxed);
+	return 0;
 }
 
 bool
@@ -334,6 +360,8 @@ vdpa_worker_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_pa
 static void
 path_rest(struct vdpa_worker *w, struct vdpa_path *path, uint64_t now)
 {
+	if (!path->watched)
+		path_watch(w, path);
 	if (path->arm(path)) {
 		path->idle_since = now;
 		return;
@@ -466,6 +494,7 @@ vdpa_worker_open(struct vdpa_worker *w, enum vdpa_worker_idle idle)
 		w->lists[state] = NULL;
 	w->poll_only = idle == VDPA_WORKER_POLL;
 	w->stop = false;
+	w->nr_watched = 0;
 	w->spin = idle == VDPA_WORKER_SLEEP ? 0 : hz / 1000000 * VDPA_WORKER_SPIN_US;
 	w->pause = hz / 1000000 * VDPA_WORKER_PAUSE_US;
 	w->epoll_every = hz / 1000000 * VDPA_WORKER_EPOLL_US;
