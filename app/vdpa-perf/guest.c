@@ -3,9 +3,11 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <linux/virtio_config.h>
@@ -68,32 +70,59 @@ wanted_vq(const struct perf_guest *g, const struct perf_guest_queue *q)
 	};
 }
 
+/* A file without any page behind it, above what the driver uses. */
+static int
+spare_region(struct perf_guest *g)
+{
+	uint64_t end = g->memory.region.iova + g->memory.region.size, size = g->config.spare_bytes;
+	void *va;
+
+	g->spare_fd = memfd_create("vdpa-perf", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (g->spare_fd < 0 || ftruncate(g->spare_fd, (off_t)size) != 0 ||
+		fcntl(g->spare_fd, F_ADD_SEALS, F_SEAL_SHRINK) != 0)
+		return -errno;
+	va = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, g->spare_fd, 0);
+	if (va == MAP_FAILED)
+		return -errno;
+	g->regions[1] = (struct vdpa_range){
+		.iova = (end + (1 << 30)) >> 30 << 30,
+		.size_bytes = size,
+		.va = va,
+		.fd = g->spare_fd,
+	};
+	g->wanted.nr_regions = 2;
+	return 0;
+}
+
 static int
 attach(struct perf_guest *g)
 {
-	struct vdpa_wanted_vq vqs[2 * PERF_PAIRS_MAX];
-	struct vdpa_range region = {
+	struct vdpa_device *dev = vdpa_device_find(g->config.device);
+	int rc = 0;
+
+	g->regions[0] = (struct vdpa_range){
 		.iova = g->memory.region.iova,
 		.size_bytes = g->memory.region.size,
 		.va = g->memory.region.va,
 		.fd = -1,
 	};
-	struct vdpa_wanted wanted = {
+	g->wanted = (struct vdpa_wanted){
 		.features = g->config.features,
 		.driver_ok = true,
-		.vqs = vqs,
+		.vqs = g->vqs,
 		.nr_vqs = 2 * g->config.nr_pairs,
-		.regions = &region,
+		.regions = g->regions,
 		.nr_regions = 1,
 		.regions_seq = 1,
 	};
-	struct vdpa_device *dev = vdpa_device_find(g->config.device);
-	int rc;
-
 	for (uint16_t i = 0; i < g->config.nr_pairs; i++) {
-		vqs[2 * i] = wanted_vq(g, &g->rx[i]);
-		vqs[2 * i + 1] = wanted_vq(g, &g->tx[i]);
+		g->vqs[2 * i] = wanted_vq(g, &g->rx[i]);
+		g->vqs[2 * i + 1] = wanted_vq(g, &g->tx[i]);
 	}
+	if (g->config.spare_bytes != 0)
+		rc = spare_region(g);
+	if (rc != 0)
+		return rc;
 	if (dev == NULL)
 		return -ENODEV;
 	g->binding = vdpa_binding_create(g->config.device, dev, &binding_ops, g);
@@ -102,8 +131,44 @@ attach(struct perf_guest *g)
 	g->session = vdpa_session_open(g->binding, "vdpa-perf");
 	if (g->session == NULL)
 		return -EBUSY;
-	rc = vdpa_session_set(g->session, &wanted);
+	rc = vdpa_session_set(g->session, &g->wanted);
 	return rc != 0 ? rc : vdpa_session_sync(g->session, SYNC_MS);
+}
+
+static void
+log_unmap(struct perf_guest *g)
+{
+	if (g->wanted.log_va != NULL)
+		munmap(g->wanted.log_va, g->wanted.log_size_bytes);
+	g->wanted.log_va = NULL;
+}
+
+/* As a front end does: another log at each beginning. */
+int
+perf_guest_log(struct perf_guest *g, bool on)
+{
+	const struct vdpa_range *last = &g->regions[g->wanted.nr_regions - 1];
+	void *va = MAP_FAILED;
+	int rc = 0;
+
+	if (on) {
+		log_unmap(g);
+		g->wanted.log_size_bytes = (last->iova + last->size_bytes) / 4096 / 8 + 8;
+		va = mmap(NULL, g->wanted.log_size_bytes, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		rc = va == MAP_FAILED ? -errno : 0;
+		g->wanted.log_va = rc == 0 ? va : NULL;
+		g->wanted.log_seq++;
+	}
+	g->wanted.log = on;
+	if (rc == 0)
+		rc = vdpa_session_set(g->session, &g->wanted);
+	if (rc == 0)
+		rc = vdpa_session_sync(g->session, SYNC_MS);
+	if (rc != 0)
+		fprintf(stderr, "the log cannot be switched: %s (%s)\n", strerror(-rc),
+			vdpa_error_text());
+	return rc;
 }
 
 static int
@@ -164,6 +229,7 @@ perf_guest_open(struct perf_guest *g, const struct perf_guest_config *config)
 	memset(g, 0, sizeof(*g));
 	for (int i = 0; i < PERF_PAIRS_MAX; i++)
 		g->rx[i].kick_fd = g->rx[i].call_fd = g->tx[i].kick_fd = g->tx[i].call_fd = -1;
+	g->spare_fd = -1;
 	g->config = *config;
 	g->hdr_bytes = sizeof(struct virtio_net_hdr_v1);
 	if (config->rx_bytes == 0)
@@ -196,6 +262,11 @@ perf_guest_close(struct perf_guest *g)
 	}
 	if (g->binding != NULL && vdpa_binding_destroy(g->binding) != 0)
 		fprintf(stderr, "%s hangs\n", g->config.device);
+	log_unmap(g);
+	if (g->wanted.nr_regions == 2)
+		munmap(g->regions[1].va, g->regions[1].size_bytes);
+	if (g->spare_fd >= 0)
+		close(g->spare_fd);
 	for (uint16_t i = 0; i < g->config.nr_pairs; i++) {
 		queue_close(&g->rx[i]);
 		queue_close(&g->tx[i]);

@@ -17,7 +17,7 @@
 #include "memory.h"
 #include "vdpa_consumer.h"
 
-#define PERF_PAIRS_MAX 8
+#define PERF_PAIRS_MAX 64
 
 struct perf_guest_config {
 	const char *device;
@@ -26,6 +26,7 @@ struct perf_guest_config {
 	uint16_t ring_size;
 	uint32_t frame_bytes;
 	uint32_t rx_bytes;	/**< of a receive buffer; 0: as a frame needs */
+	uint64_t spare_bytes;	/**< memory beside what it uses; costs address space only */
 };
 
 struct perf_guest_queue {
@@ -38,6 +39,10 @@ struct perf_guest {
 	struct perf_memory memory;
 	struct vdpa_binding *binding;
 	struct vdpa_session *session;
+	struct vdpa_wanted wanted; /* of the session; vqs and regions are below */
+	struct vdpa_wanted_vq vqs[2 * PERF_PAIRS_MAX];
+	struct vdpa_range regions[2];
+	int spare_fd;
 	struct perf_guest_queue rx[PERF_PAIRS_MAX], tx[PERF_PAIRS_MAX];
 	uint32_t hdr_bytes;
 	uint64_t nr_wrong;	/**< frames of another size, sent buffers said to be written */
@@ -55,6 +60,11 @@ void perf_device_del(const char *name);
  */
 int perf_guest_open(struct perf_guest *g, const struct perf_guest_config *config);
 void perf_guest_close(struct perf_guest *g);
+/**
+ * Have all that is written logged, or no more. Waits until it is so.
+ * @return 0, or negative errno with a line on stderr
+ */
+int perf_guest_log(struct perf_guest *g, bool on);
 /** Send up to nr frames at once. @return how many */
 uint16_t perf_guest_send(struct perf_guest *g, uint16_t pair, uint16_t nr);
 /** Take up to nr frames and give their buffers again; take back what was sent. @return frames */

@@ -4,11 +4,10 @@
 
 #include <rte_cycles.h>
 
-#include "guest.h"
+#include "loop.h"
 #include "perf.h"
 
-#define DEVICE     "perf_loopback"
-#define SILENCE_US 2000000
+#define DEVICE "perf_loopback"
 
 static struct perf_option options[] = {
 	{"size", "bytes of a frame", NULL, 14, 9000, 64},
@@ -21,49 +20,6 @@ static struct perf_option options[] = {
 	{"idle", "how the worker waits", "poll,adaptive,sleep", 0, 0, 0},
 	{NULL},
 };
-
-/* A run of one device. */
-struct run {
-	struct perf_guest guest;
-	uint16_t burst;
-	uint32_t in_flight_max, in_flight;
-	uint64_t received;
-};
-
-/* Take what came; false: nothing has come for too long. */
-static bool
-receive(struct run *run, uint64_t *last_us)
-{
-	uint16_t nr = perf_guest_receive(&run->guest, 0, run->burst);
-
-	run->in_flight -= nr;
-	run->received += nr;
-	if (nr != 0)
-		*last_us = 0;
-	else if (*last_us == 0)
-		*last_us = perf_now_us();
-	else if (perf_now_us() - *last_us > SILENCE_US)
-		return false;
-	return true;
-}
-
-/* Whole bursts only, so that the device sees what --burst says. */
-static bool
-run_for(struct run *run, uint64_t cycles)
-{
-	uint64_t until = rte_rdtsc() + cycles, last_us = 0;
-
-	while (rte_rdtsc() < until) {
-		while (run->in_flight + run->burst <= run->in_flight_max)
-			run->in_flight += perf_guest_send(&run->guest, 0, run->burst);
-		if (!receive(run, &last_us))
-			return false;
-	}
-	while (run->in_flight > 0)
-		if (!receive(run, &last_us))
-			return false;
-	return true;
-}
 
 static void
 add_samples(struct perf_row *row, const struct vdpa_worker_status *before,
@@ -80,11 +36,11 @@ add_samples(struct perf_row *row, const struct vdpa_worker_status *before,
 }
 
 static int
-measure(struct run *run, const struct perf_common *common, struct perf_row *row)
+measure(struct perf_loop *run, const struct perf_common *common, struct perf_row *row)
 {
 	uint64_t cycles = (uint64_t)(perf_tsc_hz() * (double)common->ms / 1000);
 
-	if (!run_for(run, cycles / 10))
+	if (!perf_loop_run(run, cycles / 10))
 		return PERF_EXIT_WRONG;
 	for (uint64_t i = 0; i < common->repeats; i++) {
 		struct vdpa_worker_status before, after;
@@ -92,7 +48,7 @@ measure(struct run *run, const struct perf_common *common, struct perf_row *row)
 		bool ok;
 
 		vdpa_worker_status_get(0, &before);
-		ok = run_for(run, cycles);
+		ok = perf_loop_run(run, cycles);
 		vdpa_worker_status_get(0, &after);
 		if (!ok || run->received == received)
 			return PERF_EXIT_WRONG;
@@ -105,7 +61,7 @@ static int
 run_format(bool packed, const struct perf_option *o, const struct perf_common *common,
 	struct perf_result *result)
 {
-	static struct run run;
+	static struct perf_loop run;
 	const struct perf_guest_config config = {
 		.device = DEVICE,
 		.features = perf_guest_features(

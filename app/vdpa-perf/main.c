@@ -8,6 +8,7 @@
 
 static struct perf_command *const commands[] = {
 	&perf_loopback,
+	&perf_relay,
 	&perf_ring,
 };
 

@@ -21,6 +21,7 @@
  *	machine.c	what it was measured on; time stamp counter
  *	memory.c	memory and driver-side rings in this process
  *	guest.c		a virtio-net driver in this process, on a device of the class
+ *	loop.c		frames through a device that returns them
  */
 
 #include <stdbool.h>
@@ -144,6 +145,7 @@ struct perf_command {
 };
 
 extern struct perf_command perf_loopback;
+extern struct perf_command perf_relay;
 extern struct perf_command perf_ring;
 
 #endif /* PERF_H */
