@@ -10,13 +10,14 @@
 
 #include "blk_guest.h"
 
-#define GUARD_BYTES UINT64_C(0x10000)
-#define TABLE_DESCS 32
-#define SYNC_MS     5000
-#define ANSWER_MS   10000
-#define HEADER      sizeof(struct virtio_blk_outhdr)
-#define HEADER_AT   64 /* in the memory of a request, behind the status, as DATA_AT */
-#define DATA_AT     4096
+#define GUARD_BYTES    UINT64_C(0x10000)
+#define TABLE_DESCS    32
+#define SYNC_MS        5000
+#define ANSWER_MS      10000
+#define HEADER         sizeof(struct virtio_blk_outhdr)
+#define INFLIGHT_BYTES 4096
+#define HEADER_AT      64 /* in the memory of a request, behind the status, as DATA_AT */
+#define DATA_AT        4096
 
 static struct blk_guest *open_guest;
 
@@ -151,6 +152,13 @@ want(struct blk_guest *g)
 	};
 	int rc;
 
+	if (g->inflight_fd >= 0) {
+		wanted.inflight_fd = g->inflight_fd;
+		wanted.inflight_bytes = INFLIGHT_BYTES;
+		wanted.inflight_vqs = 1;
+		wanted.inflight_vq_size = BLK_RING;
+		wanted.inflight_seq = 1;
+	}
 	for (int i = 0; i < 2; i++)
 		regions[i] = (struct vdpa_range){.iova = g->regions[i].iova,
 			.size_bytes = BLK_REGION_BYTES,
@@ -184,6 +192,7 @@ blk_guest_open(struct blk_guest *g, const struct blk_guest_config *config)
 	if (g->config.nr_vqs == 0)
 		g->config.nr_vqs = 1;
 	g->regions_seq = 1;
+	g->inflight_fd = -1;
 	for (int i = 0; i < 2; i++)
 		make_region(g, i);
 	g->mem = (struct vring_mem){g->regions, 2};
@@ -196,7 +205,7 @@ blk_guest_open(struct blk_guest *g, const struct blk_guest_config *config)
 	g->session = vdpa_session_open(g->binding, "test");
 	assert_non_null(g->session);
 	open_guest = g;
-	rc = want(g);
+	rc = config->waits ? 0 : want(g);
 	if (rc != 0)
 		fail_msg("%s does not start: %d %s", config->device, rc, vdpa_error_text());
 }
@@ -211,6 +220,10 @@ blk_guest_close(struct blk_guest *g)
 		vring_drv_fini(&g->vqs[i].ring);
 		close(g->vqs[i].kick_fd);
 		close(g->vqs[i].call_fd);
+	}
+	if (g->inflight_fd >= 0) {
+		munmap(g->inflight, INFLIGHT_BYTES);
+		close(g->inflight_fd);
 	}
 	for (int i = 0; i < 2; i++) {
 		unmap_guarded(g->regions[i].va);
@@ -230,6 +243,19 @@ blk_guest_start(struct blk_guest *g)
 {
 	g->base_seq++;
 	assert_int_equal(want(g), 0);
+}
+
+void *
+blk_guest_inflight(struct blk_guest *g)
+{
+	if (g->inflight_fd >= 0)
+		return g->inflight;
+	g->inflight_fd = memfd_create("blk_inflight", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(g->inflight_fd, INFLIGHT_BYTES), 0);
+	g->inflight = mmap(
+		NULL, INFLIGHT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, g->inflight_fd, 0);
+	assert_true(g->inflight != MAP_FAILED);
+	return g->inflight;
 }
 
 void

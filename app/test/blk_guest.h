@@ -48,6 +48,7 @@ struct blk_guest_config {
 	const char *device;
 	uint64_t features;
 	uint16_t nr_vqs; /* 0: 1 */
+	bool waits;      /* only blk_guest_start() starts it */
 };
 
 struct blk_queue {
@@ -64,7 +65,8 @@ struct blk_guest {
 	struct vdpa_session *session;
 	struct vring_region regions[2];
 	struct vring_mem mem;
-	int fds[2];
+	int fds[2], inflight_fd; /* -1: none */
+	void *inflight;
 	uint8_t *device_va[2]; /* where the device has the regions */
 	uint32_t base_seq, regions_seq;
 	struct vdpa_vq_state states[BLK_GUEST_VQS_MAX];
@@ -79,6 +81,9 @@ void blk_guest_stop(struct blk_guest *g);
 void blk_guest_start(struct blk_guest *g);
 /* Give the device all the memory at other addresses of this process, while it runs. */
 void blk_guest_remap(struct blk_guest *g);
+
+/* Memory for the notes of queue 0: given to the device from the next start on. */
+void *blk_guest_inflight(struct blk_guest *g);
 
 void *blk_guest_ptr(const struct blk_guest *g, uint64_t iova);
 void blk_guest_fill(struct blk_guest *g, uint64_t iova, const void *from, uint32_t len);

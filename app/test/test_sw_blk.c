@@ -251,6 +251,90 @@ memory_may_move_and_queues_stop_under_a_running_disk(void **state)
 	}
 }
 
+/* One state after another in which a device may have died. */
+struct death {
+	uint16_t used_in_ring, used_in_region, batch; /* batch: last_batch_head */
+	uint16_t flight[3];                           /* heads in flight, in order; 99: none */
+};
+
+/* Requests 0 to 2 were taken by a device that died; each writes its own sector. */
+static void
+leave_requests(struct blk_guest *g, const struct death *death, uint8_t *region)
+{
+	uint64_t at = g->vqs[0].request_iova;
+	struct virtio_blk_outhdr header = {.type = VIRTIO_BLK_T_OUT};
+	struct vring_used *used = blk_guest_ptr(g, g->vqs[0].device_iova);
+	uint16_t head = 0;
+
+	for (uint64_t i = 0; i < 3; i++) {
+		struct vring_buf bufs[3] = {{at + i * 64, sizeof(header)},
+			{at + 4096 + i * 512, 512}, {at + i * 64 + 32, 1}};
+		uint8_t data[512];
+
+		header.sector = i;
+		memset(data, 'a' + i, sizeof(data));
+		blk_guest_fill(g, bufs[0].iova, &header, sizeof(header));
+		blk_guest_fill(g, bufs[1].iova, data, sizeof(data));
+		blk_guest_fill(g, bufs[2].iova, "\xff", 1);
+		blk_guest_add(g, 0, bufs, 2, 1, (void *)(i + 1), false);
+	}
+	for (uint16_t i = 0; i < death->used_in_ring; i++)
+		used->ring[i] = (struct vring_used_elem){.id = 3 * (2 - i), .len = 1};
+	used->idx = death->used_in_ring;
+	memcpy(region + 8, (uint16_t[]){1, BLK_RING, death->batch, death->used_in_region}, 8);
+	for (uint64_t i = 0; i < 3; i++) {
+		head = death->flight[i];
+		if (head == 99)
+			continue;
+		region[16 + head * 16] = 1;
+		memcpy(region + 16 + head * 16 + 8, &i, sizeof(i));
+	}
+}
+
+static void
+what_a_dead_device_took_is_done_again_and_no_more(void **state)
+{
+	/* requests have the heads 0, 3 and 6 */
+	static const struct death deaths[] = {
+		{0, 0, 0, {0, 3, 6}},  /* none was done */
+		{0, 0, 0, {0, 3, 99}}, /* two were taken */
+		{1, 1, 6, {0, 3, 99}}, /* the last was done first */
+		{1, 0, 6, {0, 3, 6}},  /* the same, and it died before it noted so */
+		{3, 3, 0, {99, 99, 99}},
+	};
+	static const struct variant disks[] = {{"backend=file,size=8M", F(F_VERSION_1)},
+		{"backend=malloc,size=8M", F(F_VERSION_1)}};
+
+	(void)state;
+	for (unsigned int i = 0; i < 2 * sizeof(deaths) / sizeof(deaths[0]); i++) {
+		const struct death *death = &deaths[i / 2];
+		struct blk_guest_config config = {
+			.device = "b0", .features = disks[i % 2].features, .waits = true};
+		bool answered[3] = {false};
+		struct blk_guest g;
+		void *cookie;
+
+		device_add("b0", disks[i % 2].args);
+		blk_guest_open(&g, &config);
+		leave_requests(&g, death, blk_guest_inflight(&g));
+		blk_guest_start(&g);
+		for (unsigned int k = 0; k < 3; k++) {
+			assert_int_equal(blk_guest_wait(&g, 0, &cookie, 5000), 1);
+			assert_false(answered[(uintptr_t)cookie - 1]);
+			answered[(uintptr_t)cookie - 1] = true;
+		}
+		assert_int_equal(blk_guest_wait(&g, 0, NULL, 50), -1);
+		assert_int_equal(blk_stat(g.dev, 0, "writes"), 3 - death->used_in_ring);
+		for (unsigned int k = 0; k < BLK_RING; k++)
+			assert_int_equal(((uint8_t *)blk_guest_inflight(&g))[16 + k * 16], 0);
+		assert_int_equal(blk_guest_do(&g, 0, BLK_PLAIN, VIRTIO_BLK_T_IN, 0, back, 1024), 0);
+		for (unsigned int k = 0; k < 2; k++)
+			assert_int_equal(
+				back[k * 512], death->used_in_ring == 3 ? 0 : 'a' + (int)k);
+		close_variant(&g);
+	}
+}
+
 static void
 configuration_space_tells_the_disk(void **state)
 {
@@ -343,6 +427,7 @@ main(void)
 		TEST(a_read_only_disk_refuses_to_be_changed),
 		TEST(the_end_of_the_disk_is_the_end),
 		TEST(memory_may_move_and_queues_stop_under_a_running_disk),
+		TEST(what_a_dead_device_took_is_done_again_and_no_more),
 		TEST(configuration_space_tells_the_disk),
 		TEST(bad_keys_are_refused_by_name),
 	};

@@ -51,6 +51,8 @@ struct vdpa_contract {
 	/** what is written can be logged (VHOST_F_LOG_ALL), by the device or the relay */
 	bool can_log;
 	bool can_announce; /**< net: vdpa_session_announce() */
+	/** the device notes what it took, where vdpa_wanted says (inflight_fd) */
+	bool notes;
 };
 
 /**
@@ -118,6 +120,15 @@ struct vdpa_wanted {
 	void *log_va;
 	uint64_t log_size_bytes;
 	uint32_t log_seq;
+	/**
+	 * Where the device notes what it took (vring_inflight.h): regions of queues one after the
+	 * other, each for inflight_vq_size entries, from inflight_offset of a file that the class
+	 * maps itself when inflight_seq changes. -1: none.
+	 */
+	int inflight_fd;
+	uint64_t inflight_offset, inflight_bytes;
+	uint16_t inflight_vqs, inflight_vq_size;
+	uint32_t inflight_seq;
 };
 
 /**

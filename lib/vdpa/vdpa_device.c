@@ -210,6 +210,7 @@ vdpa_contract_make(struct vdpa_device_priv *priv)
 	contract->config_size_bytes = info->config_size_bytes;
 	contract->can_log = vdpa_can_log(info, priv->relay);
 	contract->can_announce = ops->announce != NULL;
+	contract->notes = (info->caps & VDPA_CAP_INFLIGHT) != 0;
 }
 
 static void

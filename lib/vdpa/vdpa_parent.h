@@ -72,7 +72,8 @@ struct vring_range;
 	X(VDPA_CAP_HOST_VA, 5, "host-va") /* software: reaches memory by vdpa_domain_mem() */ \
 	X(VDPA_CAP_MAP_PERSIST, 6, "map-persist") /* maps survive a reset */                  \
 	X(VDPA_CAP_DIRTY, 7,                                                                  \
-		"dirty-log") /* reports what it writes, between dirty_start and dirty_stop */
+		"dirty-log") /* reports what it writes, between dirty_start and dirty_stop */ \
+	X(VDPA_CAP_INFLIGHT, 8, "inflight") /* notes what it took: vdpa_vq_config.inflight */
 
 #define VDPA_CAP_ENUM(name, bit, text) name = 1 << (bit),
 enum vdpa_cap {
@@ -109,6 +110,13 @@ struct vdpa_vq_config {
 	 * hostile front end could drain it and block the reader).
 	 */
 	int kick_fd;
+	/**
+	 * Where a device that completes out of order notes what it took (vring_inflight.h), so that
+	 * the next one does it again; NULL: nowhere. With notes the queue starts where they and the
+	 * used index in memory say, not at state. At least vring_inflight_bytes(size). Valid as
+	 * kick_fd.
+	 */
+	void *inflight;
 };
 
 /** All that a start commits. Valid during the op; the domain until stop returns. */

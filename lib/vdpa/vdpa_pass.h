@@ -30,6 +30,7 @@ struct vdpa_plan {
 	uint32_t seq;
 	int ctrl_vq; /* index of the queue that the class serves, -1: none */
 	bool log;
+	struct vdpa_inflight *inflight; /* NULL: the consumer gave none */
 	struct vdpa_log *log_view; /* NULL: the consumer gave none yet */
 	enum vdpa_relay_policy relay;
 	enum vdpa_mode mode;

@@ -76,6 +76,8 @@ forget_running(struct vdpa_binding *binding)
 	}
 	binding->run.session = NULL;
 	binding->run.nr_vqs = 0;
+	vdpa_inflight_put(binding->run.inflight);
+	binding->run.inflight = NULL;
 	pthread_mutex_unlock(&priv->lock);
 }
 
@@ -206,6 +208,7 @@ device_started(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint1
 	pthread_mutex_lock(&priv->lock);
 	binding->run.session = plan->session;
 	binding->run.features = plan->features;
+	binding->run.inflight = vdpa_inflight_get(plan->inflight);
 	binding->run.nr_active_pairs = active_pairs(binding, plan);
 	plan->session->start_failed = false;
 	priv->starts++;
@@ -312,7 +315,8 @@ vdpa_pass_needs_restart(const struct vdpa_binding *binding, const struct vdpa_pl
 {
 	const struct vdpa_device_priv *priv = binding->priv;
 
-	if (binding->run.session != plan->session || binding->run.features != plan->features)
+	if (binding->run.session != plan->session || binding->run.features != plan->features ||
+		binding->run.inflight != plan->inflight)
 		return true;
 	if (binding->run.domain != plan->device_domain &&
 		(priv->info.caps & VDPA_CAP_HOST_VA) != 0 && priv->dev->ops->update_memory == NULL)

@@ -36,6 +36,7 @@
 
 #include "vdpa_consumer.h"
 #include "vdpa_domain.h"
+#include "vdpa_inflight.h"
 #include "vdpa_log.h"
 #include "vdpa_times.h"
 
@@ -292,6 +293,8 @@ struct vdpa_session {
 	bool log;
 	uint32_t log_seq;
 	struct vdpa_log *log_view;
+	uint32_t inflight_seq;
+	struct vdpa_inflight *inflight;
 	uint32_t seq, seq_done;      /* of sets and stops; what the last pass dealt with */
 	bool arrived;                /* it was started once; the pass's */
 	bool announce;               /* the device is to announce this address */
@@ -313,6 +316,7 @@ struct vdpa_running {
 	uint64_t features;
 	struct vdpa_domain *domain; /* also of a stopped map/unmap device whose maps persist */
 	enum vdpa_mode mode;
+	struct vdpa_inflight *inflight;
 	struct vdpa_log *log;             /* engaged: what is written goes here */
 	struct vdpa_dirty *dirty;         /* with those that it replaced */
 	struct vdpa_domain *dirty_domain; /* that dirty was made for */

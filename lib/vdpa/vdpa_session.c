@@ -275,6 +275,7 @@ vdpa_session_free(struct vdpa_session *session)
 	}
 	vdpa_domain_put(session->domain);
 	vdpa_log_put(session->log_view);
+	vdpa_inflight_put(session->inflight);
 	free(session->vqs);
 	free(session);
 }
@@ -430,6 +431,7 @@ session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 {
 	struct vdpa_device_priv *priv = session->binding->priv;
 	struct vdpa_domain *domain = NULL, *former;
+	struct vdpa_inflight *inflight = NULL;
 	struct vdpa_log *log_view = NULL;
 	struct new_fds fds[256];
 	int rc;
@@ -447,12 +449,18 @@ session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 	}
 	if (rc == 0 && wanted->log_seq != session->log_seq && wanted->log_va != NULL)
 		rc = vdpa_log_create(&log_view, wanted->log_va, wanted->log_size_bytes);
+	if (rc == 0 && wanted->inflight_seq != session->inflight_seq)
+		rc = vdpa_inflight_create(&inflight, wanted);
 	if (rc == 0) {
 		pthread_mutex_lock(&priv->lock);
 		session->log = wanted->log;
 		if (wanted->log_seq != session->log_seq) {
 			RTE_SWAP(session->log_view, log_view);
 			session->log_seq = wanted->log_seq;
+		}
+		if (wanted->inflight_seq != session->inflight_seq) {
+			RTE_SWAP(session->inflight, inflight);
+			session->inflight_seq = wanted->inflight_seq;
 		}
 		session->features = wanted->features;
 		session->driver_ok = wanted->driver_ok;
@@ -469,6 +477,7 @@ session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 	}
 	vdpa_domain_put(domain);
 	vdpa_log_put(log_view);
+	vdpa_inflight_put(inflight);
 	for (uint16_t i = 0; i < wanted->nr_vqs; i++) {
 		vdpa_fd_put(fds[i].kick);
 		vdpa_fd_put(fds[i].call);

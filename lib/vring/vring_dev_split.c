@@ -2,6 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 
+#include "vring_inflight.h"
 #include "vring_walk.h"
 
 /* Heads are copied out of the available ring this many at a time. */
@@ -143,4 +144,22 @@ vring_split_push(struct vring_dev *q, const void *done, size_t stride, uint16_t 
 		memcpy(&ring->ring[(uint16_t)(q->used + i) & mask], &entry, sizeof(entry));
 	}
 	q->used += nr;
+}
+
+bool
+vring_dev_again(struct vring_dev *q, uint16_t head, struct vring_chain *chain,
+	struct vring_seg *segs, uint16_t nr_segs)
+{
+	const struct vring_desc *from = (const struct vring_desc *)q->desc + head;
+	struct vring_desc_copy d;
+
+	if (q->error)
+		return false;
+	if (head >= q->size) {
+		vring_dev_break(q, VRING_ERR_HEAD);
+		return false;
+	}
+	d = vring_desc_split(vring_desc_addr(from), vring_desc_tail(from));
+	chain->done = (struct vring_done){head, 1, 0};
+	return split_slow(q, &d, chain, segs, nr_segs, true);
 }

@@ -39,6 +39,7 @@
 
 #include "vdpa_emulated.h"
 #include "vring_copy.h"
+#include "vring_inflight.h"
 
 #define SW_BLK_BIT(feature) (UINT64_C(1) << (feature))
 
@@ -136,6 +137,8 @@ struct sw_blk_vq {
 	bool paused; /* nothing is taken */
 	int memory_rc;
 	uint16_t unsignalled_bursts;
+	struct vring_inflight notes; /* of what is with the backend */
+	uint16_t *again, nr_again, again_at; /* what a former device took: done first */
 	struct vdpa_delay delay;
 	/* backend file */
 	struct sw_blk_uring *uring;

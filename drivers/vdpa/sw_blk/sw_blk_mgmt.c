@@ -2,6 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,8 +100,40 @@ sw_blk_dev_del(const struct vdpa_mgmtdev *mgmtdev, struct vdpa_device *vdpa, boo
 	return 0;
 }
 
+static int
+parse_size(const char *key, const char *value, void *size_bytes)
+{
+	return sw_blk_arg_size(key, value, size_bytes);
+}
+
+/* Key size: capacity, told to a driver that runs. */
+static int
+sw_blk_dev_set(const struct vdpa_mgmtdev *mgmtdev, struct vdpa_device *vdpa, const char *args)
+{
+	static const char *const keys[] = {"size", NULL};
+	struct sw_blk_dev *dev = sw_blk_of(vdpa);
+	uint64_t size_bytes = 0;
+	int rc = vdpa_args_parse(args, keys, parse_size, &size_bytes);
+
+	(void)mgmtdev;
+	if (rc == 0 && size_bytes % dev->args.blk_size_bytes != 0)
+		rc = vdpa_error_set(-EINVAL,
+			"size=%" PRIu64 ": expected a multiple of blk_size=%" PRIu32, size_bytes,
+			dev->args.blk_size_bytes);
+	if (rc != 0)
+		return rc;
+	pthread_mutex_lock(&dev->lock);
+	rc = dev->backend->resize(dev, size_bytes);
+	pthread_mutex_unlock(&dev->lock);
+	if (rc == 0)
+		vdpa_config_changed(vdpa);
+	return rc;
+}
+
 static struct vdpa_mgmtdev sw_blk_mgmtdev = {
 	.name = "sw_blk",
+	.set_keys = "size=BYTES[K|M|G|T]",
+	.dev_set = sw_blk_dev_set,
 	.keys = sw_blk_keys,
 	.virtio_id = VIRTIO_ID_BLOCK,
 	.max_vqp = SW_BLK_VQS_MAX,

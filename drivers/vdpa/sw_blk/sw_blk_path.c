@@ -72,8 +72,10 @@ write_status(struct sw_blk_vq *vq, struct sw_blk_request *request)
 static inline void
 give_back(struct sw_blk_vq *vq, const struct vring_chain *chains, uint16_t nr)
 {
+	vring_inflight_give(&vq->notes, chains, nr);
 	vring_dev_push_chains(&vq->ring, chains, nr);
 	vring_dev_flush(&vq->ring);
+	vring_inflight_given(&vq->notes, chains, nr, vring_dev_state(&vq->ring).used);
 	if (unlikely(is_logging(vq)))
 		vdpa_dirty_chains(&vq->dev->vdpa, &vq->ring, chains, nr);
 }
@@ -96,22 +98,13 @@ room(const struct sw_blk_vq *vq)
 	return RTE_MIN((unsigned int)BURST, SW_BLK_SLOTS - busy);
 }
 
-/* Take what the driver offers and give back what is complete at once. @return buffers taken */
-static unsigned int
-take_burst(struct sw_blk_vq *vq)
+/* Hand buffers that were taken to the backend; what is complete at once is given back at once. */
+static void
+do_requests(struct sw_blk_vq *vq, struct vring_chain *chains, uint16_t nr)
 {
-	struct vring_chain chains[BURST];
-	struct vring_seg segs[NR_SEGS];
 	struct sw_blk_request request;
-	uint16_t nr, nr_done = 0;
+	uint16_t nr_done = 0;
 
-	nr = vring_dev_peek(&vq->ring, chains, room(vq), segs, NR_SEGS);
-	if (unlikely(vring_dev_error(&vq->ring) != VRING_ERR_NONE)) {
-		vq_fail(vq);
-		return 0;
-	}
-	nr = vdpa_delay_pass(&vq->delay, nr);
-	vring_dev_consume(&vq->ring, chains, nr);
 	for (uint16_t i = 0; i < nr; i++) {
 		if (sw_blk_request_take(vq, &chains[i], &request) &&
 			!vq->dev->backend->submit(vq, &request))
@@ -121,7 +114,44 @@ take_burst(struct sw_blk_vq *vq)
 	}
 	if (nr_done != 0)
 		give_back(vq, chains, nr_done);
+}
+
+/* @return buffers taken */
+static unsigned int
+take_burst(struct sw_blk_vq *vq)
+{
+	struct vring_chain chains[BURST];
+	struct vring_seg segs[NR_SEGS];
+	uint16_t nr;
+
+	nr = vring_dev_peek(&vq->ring, chains, room(vq), segs, NR_SEGS);
+	if (unlikely(vring_dev_error(&vq->ring) != VRING_ERR_NONE)) {
+		vq_fail(vq);
+		return 0;
+	}
+	nr = vdpa_delay_pass(&vq->delay, nr);
+	vring_dev_consume(&vq->ring, chains, nr);
+	vring_inflight_take(&vq->notes, chains, nr);
+	do_requests(vq, chains, nr);
 	return nr;
+}
+
+/* The same for what a former device took and did not give back, one at a time. */
+static unsigned int
+take_again(struct sw_blk_vq *vq)
+{
+	struct vring_seg segs[SW_BLK_CHAIN_SEGS];
+	struct vring_chain chain;
+
+	if (room(vq) == 0)
+		return 0;
+	if (!vring_dev_again(&vq->ring, vq->again[vq->again_at], &chain, segs, RTE_DIM(segs))) {
+		vq_fail(vq);
+		return 0;
+	}
+	vq->again_at++;
+	do_requests(vq, &chain, 1);
+	return 1;
 }
 
 static void
@@ -144,7 +174,7 @@ sw_blk_poll(struct vdpa_path *path)
 	if (unlikely(vq->armed))
 		disarm(vq);
 	if (likely(!vq->failed && !vq->paused && !sw_blk_fenced(vq)))
-		nr = take_burst(vq);
+		nr = likely(vq->again_at == vq->nr_again) ? take_burst(vq) : take_again(vq);
 	if (vq->dev->backend->poll != NULL)
 		nr += vq->dev->backend->poll(vq);
 	if (unlikely(vq->failed || sw_blk_fenced(vq)))

@@ -26,6 +26,7 @@ sw_blk_get_info(struct vdpa_device *vdpa, struct vdpa_info *info)
 	info->config_size_bytes = SW_BLK_CONFIG_BYTES;
 	info->features = dev->args.features;
 	vdpa_emulated_info(&dev->args.common, info);
+	info->caps |= VDPA_CAP_INFLIGHT;
 	if (dev->backend->in_order)
 		info->caps |= VDPA_CAP_IN_ORDER;
 	else

@@ -2,6 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -10,11 +11,60 @@
 
 #define MEMORY_MS 1500 /* that a change of memory waits for the backend */
 
+/* Where the queue starts, and what is to be done again. */
+static int
+take_notes(struct sw_blk_vq *vq, const struct vdpa_vq_config *config, struct vring_config *ring)
+{
+	uint16_t used;
+
+	vq->notes = (struct vring_inflight){0};
+	vq->nr_again = vq->again_at = 0;
+	if (config->inflight == NULL)
+		return 0;
+	vq->again = calloc(config->size, sizeof(*vq->again));
+	if (vq->again == NULL)
+		return vdpa_error_set(-ENOMEM, "%s: out of memory", vq->dev->name);
+	if (vring_split_used_index(ring, &used) != 0)
+		return 0; /* the queue says why */
+	vq->nr_again = vring_inflight_begin(
+		&vq->notes, config->inflight, config->size, used, vq->again);
+	ring->state = (struct vring_state){used + vq->nr_again, used};
+	if (vq->nr_again != 0)
+		SW_BLK_LOG(NOTICE, "%s: virtqueue %u: %u requests are done again", vq->dev->name,
+			vq->index, vq->nr_again);
+	return 0;
+}
+
+static void
+drop_notes(struct sw_blk_vq *vq)
+{
+	free(vq->again);
+	vq->again = NULL;
+}
+
+static void
+make_path(struct sw_blk_vq *vq, int kick_fd)
+{
+	memset(&vq->path, 0, sizeof(vq->path));
+	vq->path.poll = sw_blk_poll;
+	vq->path.arm = sw_blk_arm;
+	vq->path.wake_fds[0] = kick_fd;
+	vq->path.wake_fds[1] = -1;
+}
+
+static void
+vq_close(struct sw_blk_vq *vq)
+{
+	if (vq->dev->backend->vq_close != NULL)
+		vq->dev->backend->vq_close(vq);
+	drop_notes(vq);
+}
+
 int
 sw_blk_vq_begin(struct sw_blk_dev *dev, const struct vdpa_vq_config *config)
 {
 	struct sw_blk_vq *vq = &dev->vqs[config->index];
-	const struct vring_config ring = {
+	struct vring_config ring = {
 		.size = config->size,
 		.max_segs = SW_BLK_CHAIN_SEGS,
 		.features = dev->features,
@@ -24,31 +74,31 @@ sw_blk_vq_begin(struct sw_blk_dev *dev, const struct vdpa_vq_config *config)
 		.mem = dev->mem,
 		.state = {config->state.avail, config->state.used},
 	};
-	int rc = vring_dev_init(&vq->ring, &ring);
+	int rc = take_notes(vq, config, &ring);
 
+	if (rc != 0)
+		return rc;
+	rc = vring_dev_init(&vq->ring, &ring);
+	if (rc != 0)
+		drop_notes(vq);
 	if (rc != 0)
 		return vdpa_error_set(rc, "%s: virtqueue %u: %s", dev->name, config->index,
 			vring_error_text(vring_dev_error(&vq->ring)));
 	/* what a former device took and did not give back is offered to us again */
-	vring_dev_rewind(&vq->ring);
-	memset(&vq->path, 0, sizeof(vq->path));
-	vq->path.poll = sw_blk_poll;
-	vq->path.arm = sw_blk_arm;
-	vq->path.wake_fds[0] = config->kick_fd;
-	vq->path.wake_fds[1] = -1;
+	if (vq->again == NULL)
+		vring_dev_rewind(&vq->ring);
+	make_path(vq, config->kick_fd);
 	vq->failed = vq->paused = false;
 	vq->armed = true; /* whoever had the queue before may have asked for kicks */
 	vq->unsignalled_bursts = 0;
 	vdpa_delay_init(&vq->delay, dev->args.common.delay_us);
 	if (dev->backend->vq_open != NULL)
 		rc = dev->backend->vq_open(vq);
-	if (rc != 0)
-		return rc;
-	rc = vdpa_path_add(&vq->path, -1);
 	if (rc == 0)
-		vq->running = true;
-	else if (dev->backend->vq_close != NULL)
-		dev->backend->vq_close(vq);
+		rc = vdpa_path_add(&vq->path, -1);
+	vq->running = rc == 0;
+	if (rc != 0)
+		vq_close(vq);
 	return rc;
 }
 
@@ -161,8 +211,7 @@ vq_stop(struct sw_blk_vq *vq)
 	if (rc != 0)
 		return rc;
 	vq->running = false;
-	if (vq->dev->backend->vq_close != NULL)
-		vq->dev->backend->vq_close(vq);
+	vq_close(vq);
 	return 0;
 }
 

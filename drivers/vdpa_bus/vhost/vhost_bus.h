@@ -20,6 +20,7 @@
  *   vhost_features.c  who may see which feature
  *   vhost_peer.c      a connection's descriptor
  *   vhost_channel.c   config change messages
+ *   vhost_inflight.c  where a device notes what it took
  *   vhost_messages.c  time that messages hold the event thread
  *
  * Threads. librte_vhost has one event thread for all sockets of a process; hooks and ops run on it,
@@ -192,6 +193,12 @@ struct vhost_vq {
 	bool dirty;			/* librte_vhost's view changed since it was taken */
 	bool exchange;			/* not ready only while a descriptor is replaced */
 };
+struct vhost_inflight {
+	int fd;				/* of the region, -1: none */
+	uint64_t offset, size_bytes;
+	uint16_t nr_vqs, vq_size;
+	uint32_t seq;
+};
 struct vhost_conn {
 	int vid;
 	struct vhost_binding *binding;
@@ -211,11 +218,13 @@ struct vhost_conn {
 	bool memory_pending;		/* SET_MEM_TABLE was begun and did not succeed yet */
 	atomic_bool memory_lost;	/* set in signal context */
 	uint8_t status;			/* last SET_STATUS */
+	bool notes_agreed;		/* it agreed to have an inflight region */
 	bool tells_status;		/* it agreed to protocol feature STATUS */
 	uint64_t features, features_pending;	/* agreed, vhost-user's own bits left out */
 	void *log;			/* librte_vhost's mapping of the log; guarded */
 	uint64_t log_size_bytes;
 	uint32_t log_seq;
+	struct vhost_inflight inflight;
 	uint32_t config_offset;		/* of the GET_CONFIG being served */
 	uint32_t request;		/* message being handled, 0: none */
 	uint16_t request_vq;

@@ -165,6 +165,7 @@ vdpa_vhost_conn_create(int vid, bool own)
 		conn_free(conn);
 		return NULL;
 	}
+	conn->inflight.fd = -1;
 	vdpa_vhost_session_forget(conn);
 	conn_identify(conn);
 	pthread_mutex_lock(&conns_lock);

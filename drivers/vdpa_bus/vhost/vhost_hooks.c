@@ -117,6 +117,21 @@ pre_own(struct vhost_conn *conn, struct vhost_message *msg)
 		return vdpa_vhost_message_reply(msg, offered(conn) | VHOST_F_PROTOCOL_FEATURES);
 	case VHOST_MSG_SET_FEATURES:
 		return pre_set_features(conn, msg);
+	case VHOST_MSG_GET_PROTOCOL_FEATURES:
+		return vdpa_vhost_message_reply(msg,
+			vdpa_vhost_protocol_features(&conn->binding->contract) |
+				(vdpa_vhost_inflight_offered(conn, msg) ? VHOST_PROTOCOL_F_INFLIGHT
+									: 0));
+	case VHOST_MSG_SET_PROTOCOL_FEATURES:
+		conn->notes_agreed = (msg->payload.u64 & VHOST_PROTOCOL_F_INFLIGHT) != 0 &&
+			vdpa_vhost_inflight_offered(conn, msg);
+		if (conn->notes_agreed)
+			msg->payload.u64 &= ~VHOST_PROTOCOL_F_INFLIGHT;
+		break;
+	case VHOST_MSG_GET_INFLIGHT_FD:
+		return vdpa_vhost_inflight_get(conn, msg);
+	case VHOST_MSG_SET_INFLIGHT_FD:
+		return vdpa_vhost_inflight_set(conn, msg);
 	case VHOST_MSG_GET_QUEUE_NUM:
 		return vdpa_vhost_message_reply(
 			msg, vdpa_vhost_queue_num(&conn->binding->contract, offered(conn)));

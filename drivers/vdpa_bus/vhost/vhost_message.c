@@ -82,6 +82,9 @@ vdpa_vhost_message_expected(uint32_t request, const struct vdpa_contract *contra
 		return true;
 	case VHOST_MSG_SEND_RARP:
 		return contract->can_announce;
+	case VHOST_MSG_GET_INFLIGHT_FD:
+	case VHOST_MSG_SET_INFLIGHT_FD:
+		return contract->notes;
 	default:
 		return false;
 	}

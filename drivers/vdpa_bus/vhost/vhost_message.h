@@ -39,6 +39,8 @@ enum vhost_request {
 	VHOST_MSG_SET_BACKEND_REQ_FD = 21,
 	VHOST_MSG_GET_CONFIG = 24,
 	VHOST_MSG_SET_CONFIG = 25,
+	VHOST_MSG_GET_INFLIGHT_FD = 31,
+	VHOST_MSG_SET_INFLIGHT_FD = 32,
 	VHOST_MSG_SET_STATUS = 39,
 	VHOST_MSG_GET_STATUS = 40,
 };
@@ -64,6 +66,10 @@ struct vhost_message {
 			uint32_t offset;
 			uint32_t size_bytes;
 		} config;
+		struct {
+			uint64_t mmap_size, mmap_offset;
+			uint16_t nr_vqs, vq_size;
+		} inflight;
 	} payload;
 } __attribute__((packed));
 #define VHOST_MESSAGE_NEED_REPLY (1u << 3)
@@ -86,6 +92,16 @@ enum rte_vhost_msg_result vdpa_vhost_message_reply(struct vhost_message *msg, ui
  * nothing of that.
  */
 bool vdpa_vhost_message_expected(uint32_t request, const struct vdpa_contract *contract);
+/* ---- the inflight region (vhost_inflight.c), connection locked ---- */
+#define VHOST_PROTOCOL_F_INFLIGHT (UINT64_C(1) << 12)
+/* May this connection have one? msg: any. */
+bool vdpa_vhost_inflight_offered(const struct vhost_conn *conn, struct vhost_message *msg);
+enum rte_vhost_msg_result
+vdpa_vhost_inflight_get(struct vhost_conn *conn, struct vhost_message *msg);
+enum rte_vhost_msg_result
+vdpa_vhost_inflight_set(struct vhost_conn *conn, struct vhost_message *msg);
+void vdpa_vhost_inflight_forget(struct vhost_conn *conn);
+
 /* The ring that a message is about, or UINT16_MAX. */
 uint16_t vdpa_vhost_message_ring(const struct vhost_message *msg);
 /* Why librte_vhost would refuse this SET_MEM_TABLE; NULL: it will do. */

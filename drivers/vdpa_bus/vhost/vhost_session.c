@@ -10,6 +10,7 @@
 #include <linux/virtio_ids.h>
 
 #include "vhost_bus.h"
+#include "vhost_message.h"
 
 #define LOG_ALL (UINT64_C(1) << VHOST_F_LOG_ALL)
 
@@ -105,6 +106,7 @@ vdpa_vhost_session_forget(struct vhost_conn *conn)
 	memset(&conn->memory, 0, sizeof(conn->memory));
 	conn->regions_seq++;
 	vdpa_vhost_session_log_forget(conn);
+	vdpa_vhost_inflight_forget(conn);
 	for (i = 0; i < conn->nr_vqs; i++) {
 		conn->vqs[i] = (struct vhost_vq){0};
 		conn->wanted[i] = (struct vdpa_wanted_vq){
@@ -246,6 +248,12 @@ vdpa_vhost_session_commit(struct vhost_conn *conn)
 		.log_va = conn->log,
 		.log_size_bytes = conn->log_size_bytes,
 		.log_seq = conn->log_seq,
+		.inflight_fd = conn->inflight.fd,
+		.inflight_offset = conn->inflight.offset,
+		.inflight_bytes = conn->inflight.size_bytes,
+		.inflight_vqs = conn->inflight.nr_vqs,
+		.inflight_vq_size = conn->inflight.vq_size,
+		.inflight_seq = conn->inflight.seq,
 		.driver_ok = true,
 		.vqs = conn->wanted,
 		.nr_vqs = conn->nr_vqs,
