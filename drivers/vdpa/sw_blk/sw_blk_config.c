@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include <rte_bitops.h>
 #include <rte_byteorder.h>
 #include <rte_common.h>
 
