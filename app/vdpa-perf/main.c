@@ -10,6 +10,7 @@ static struct perf_command *const commands[] = {
 	&perf_loopback,
 	&perf_relay,
 	&perf_ring,
+	&perf_scale,
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))

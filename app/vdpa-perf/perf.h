@@ -147,5 +147,6 @@ struct perf_command {
 extern struct perf_command perf_loopback;
 extern struct perf_command perf_relay;
 extern struct perf_command perf_ring;
+extern struct perf_command perf_scale;
 
 #endif /* PERF_H */

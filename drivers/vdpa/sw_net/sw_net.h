@@ -186,7 +186,7 @@ struct sw_net_link {
 	char names[2][VDPA_NAME_MAX];
 	struct sw_net_dev *ends[2]; /* list lock and lock; NULL: not there */
 	uint8_t groups[2][SW_NET_PAIRS_MAX]; /* of paths: addresses, by sender and pair */
-	struct sw_net_link *next;   /* list lock (sw_net_link.c) */
+	struct sw_net_link *next, **pprev; /* list lock (sw_net_link.c) */
 };
 
 static inline struct sw_net_vq *

@@ -25,6 +25,9 @@ link_new(const struct sw_net_dev *dev, struct sw_net_link **out)
 	snprintf(link->names[0], sizeof(link->names[0]), "%s", dev->name);
 	snprintf(link->names[1], sizeof(link->names[1]), "%s", dev->args.peer);
 	link->next = links;
+	link->pprev = &links;
+	if (links != NULL)
+		links->pprev = &link->next;
 	links = link;
 	return 0;
 }
@@ -95,7 +98,7 @@ sw_net_link_join(struct sw_net_dev *dev)
 void
 sw_net_link_leave(struct sw_net_dev *dev)
 {
-	struct sw_net_link *link = dev->link, **at;
+	struct sw_net_link *link = dev->link;
 	bool empty;
 
 	if (link == NULL)
@@ -106,9 +109,9 @@ sw_net_link_leave(struct sw_net_dev *dev)
 	empty = link->ends[!dev->side] == NULL;
 	pthread_mutex_unlock(&link->lock);
 	if (empty) {
-		for (at = &links; *at != link; at = &(*at)->next)
-			;
-		*at = link->next;
+		*link->pprev = link->next;
+		if (link->next != NULL)
+			link->next->pprev = link->pprev;
 		pthread_mutex_destroy(&link->lock);
 		free(link);
 	}
