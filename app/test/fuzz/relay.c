@@ -17,20 +17,17 @@ struct run {
 	struct vring_range written[WRITTEN_MAX];
 };
 
-/* Marks may lie only in memory that the guest has, and the device may write. */
+/*
+ * As many as there is room for. Where they lie is not checked: of a chain that is walked again at
+ * completion the other side may have changed the addresses, and vdpa_dirty_mark() leaves out what
+ * is not in its table.
+ */
 static void
-check_written(struct run *run, const struct vdpa_relay_written *written)
+check_written(const struct vdpa_relay_written *written)
 {
 	fuzz_assert(written->nr <= written->nr_max);
-	for (uint32_t i = 0; i < written->nr; i++) {
-		const struct vring_range *range = &written->ranges[i];
-		uint64_t have = range->len;
-
-		fuzz_assert(range->len != 0);
-		fuzz_assert(range->iova + range->len - 1 >= range->iova);
-		fuzz_assert(vring_mem_ptr(&run->memory.mem, range->iova, &have, VRING_PERM_WRITE) !=
-			NULL);
-	}
+	for (uint32_t i = 0; i < written->nr; i++)
+		fuzz_assert(written->ranges[i].len != 0);
 }
 
 static void
@@ -39,7 +36,7 @@ hand_back(struct run *run, uint8_t arg)
 	struct vdpa_relay_written written = {.ranges = run->written, .nr_max = WRITTEN_MAX};
 
 	vdpa_relay_vq_used(run->vq, 1 + arg % 64, (arg & 0x80) != 0 ? &written : NULL);
-	check_written(run, &written);
+	check_written(&written);
 	vdpa_relay_vq_signal_needed(run->vq);
 }
 
@@ -50,7 +47,7 @@ ask(struct run *run)
 
 	vdpa_relay_vq_arm(run->vq);
 	vdpa_relay_vq_asked(run->vq, &written);
-	check_written(run, &written);
+	check_written(&written);
 	vdpa_relay_vq_disarm(run->vq);
 }
 
