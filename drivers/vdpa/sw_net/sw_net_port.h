@@ -9,6 +9,7 @@
  * Backend port: a device whose other end is an ethdev of this process.
  *
  *	sw_net_port.c		when an ethdev is taken, given back, gone, here again
+ *	sw_net_port_queues.c	which receive queue reads which of its queues
  *	sw_net_port_ethdev.c	how it is set up, its receive filter
  *	sw_net_port_path.c	frames from and to it
  *
@@ -95,14 +96,18 @@ void sw_net_port_close(struct sw_net_dev *dev);
 void sw_net_port_settle(struct sw_net_dev *dev);
 /* The MTU that is wanted is another one. */
 void sw_net_port_set_mtu(struct sw_net_dev *dev);
-/* Share out the ethdev's queues among the receive queues that run. 0, -ETIMEDOUT. */
-int sw_net_port_spread(struct sw_net_dev *dev);
 /*
  * Send a frame (an announcement) out of the ethdev, whether a driver runs the device or not.
  * @return 0; -ENETDOWN: no ethdev, or its link is down; -ENOMEM; -EAGAIN: its queue is full;
  *	-ETIMEDOUT: a worker hangs
  */
 int sw_net_port_send(struct sw_net_dev *dev, const void *frame, uint16_t len_bytes);
+
+/* ---- sw_net_port_queues.c ---- */
+/* Share out the ethdev's queues among the receive queues that run. 0, -ETIMEDOUT. */
+int sw_net_port_spread(struct sw_net_dev *dev);
+/* Take them from all receive queues, and the transmit queues' frames as well. 0, -ETIMEDOUT. */
+int sw_net_port_leave(struct sw_net_dev *dev, bool tx_too);
 
 /* ---- sw_net_port_ethdev.c ---- */
 /* Configure and start port->id. 0, or negative errno with vdpa_error_text(). */
