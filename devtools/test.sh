@@ -34,8 +34,9 @@ Steps: build     the tree, warnings are errors
      and on this machine's own release alone:
        lint      devtools/lint.sh
        asan      unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
-       asan-system  (with --long, or if named) the tests of relay and live migration under them
        tsan      unit tests under ThreadSanitizer
+       asan-system, tsan-system  (with --long, or if named) the system tests of relay and live
+                 migration with the daemon under them
        clang     the tree, built by clang, and its unit tests
        fuzz      a short round of each libFuzzer target (app/test/fuzz)
        headers   the tree, built with DPDK's own driver-side headers, and its unit tests
@@ -160,21 +161,31 @@ show_and_fail() {
 	return 1
 }
 
-# With short counts. What a daemon is found guilty of is a failed step, whatever its test thought.
-asan_system() {
-	local tests=() name reports=$tree-asan/results/report
+# sanitized_system NAME: the system tests of relay and live migration with the daemon of that tree,
+# short counts. What it is found guilty of is a failed step, whatever its test thought.
+sanitized_system() {
+	local tests=() name built=$tree-$1 reports=$tree-$1/results/report
 	for name in dirty_log migration switch_faults; do
 		tests+=("$root_dir/app/test/system/test_$name.py")
 	done
-	mkdir -p "${reports%/*}"
+	mkdir -p "$built/results"
+	# Not at random addresses: TSan's shadow memory.
+	printf '#!/bin/sh\nexec setarch -R "%s" "$@"\n' "$built/examples/dpdk-vdpa" \
+		> "$built/results/dpdk-vdpa"
+	chmod +x "$built/results/dpdk-vdpa"
 	# What was freed is kept for a while: little, as tests compare how memory grows.
-	VDPA_TEST_LONG='' ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=1:log_path=$reports \
+	VDPA_TEST_LONG='' DPDK_VDPA=$built/results/dpdk-vdpa TSAN_OPTIONS=log_path=$reports \
+		ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=1:log_path=$reports \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=$reports \
-		pytest "$tree-asan" asan-system "${tests[@]}" --builddir "$tree-asan" || true
+		pytest "$built" "$1-system" "${tests[@]}" --builddir "$built" \
+		-k 'not downtime' || true
 	if compgen -G "$reports.*" > /dev/null; then
-		step "$tree-asan" asan-reports show_and_fail "$reports".* || true
+		step "$built" "$1-reports" show_and_fail "$reports".* || true
 	fi
 }
+
+# Is this step among those that only --long or a name asks for?
+asked_for() { { [ $long = yes ] || [ -n "$only" ]; } && wanted "$1"; }
 
 # What runs on this machine's own release alone.
 test_host() {
@@ -184,9 +195,8 @@ test_host() {
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 			unit "$tree-asan" unit --suite unit || true
 	fi
-	if { [ $long = yes ] || [ -n "$only" ]; } && wanted asan-system &&
-		build "$tree-asan" build -Db_sanitize=address,undefined; then
-		asan_system
+	if asked_for asan-system && build "$tree-asan" build -Db_sanitize=address,undefined; then
+		sanitized_system asan
 	fi
 	# It warns of fences, which it does not model, and its shadow memory does not fit where the
 	# kernel randomises much.
@@ -194,6 +204,10 @@ test_host() {
 		-Dc_args=-Wno-tsan; then
 		TSAN_OPTIONS=halt_on_error=1 unit "$tree-tsan" unit --suite unit \
 			--wrapper 'setarch -R' || true
+	fi
+	if asked_for tsan-system && build "$tree-tsan" build -Db_sanitize=thread \
+		-Dc_args=-Wno-tsan; then
+		sanitized_system tsan
 	fi
 	if wanted clang && CC=clang CXX=clang++ build "$tree-clang" build; then
 		unit "$tree-clang" unit || true
