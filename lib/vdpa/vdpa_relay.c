@@ -321,7 +321,10 @@ queue_create(struct vdpa_relay *relay, uint16_t index)
 		queue_free(queue);
 		return -ENOMEM;
 	}
+	/* whoever reads the counters looks at the table meanwhile */
+	pthread_mutex_lock(&relay->priv->lock);
 	relay->queues[index] = queue;
+	pthread_mutex_unlock(&relay->priv->lock);
 	return 0;
 }
 
