@@ -28,7 +28,7 @@ vdpa_relay_packed_init(struct vdpa_relay_vq *vq, struct vring_state state)
 /*
  * A chain from the guest's position to the shadow's. The first flags are kept back by the caller.
  */
-static enum vring_error
+static __attribute__((noinline)) enum vring_error
 mirror_chain(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint16_t *slots,
 	uint16_t *kept_flags)
 {
@@ -78,6 +78,32 @@ mirror_chain(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint1
 	return VRING_ERR_LOOP;
 }
 
+static inline enum vring_error
+mirror(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint16_t *slots,
+	uint16_t *kept_flags)
+{
+	const struct vring_packed_desc *from = slot_of(&vq->guest, vq->guest.avail);
+	struct vring_packed_desc *to = slot_of(&vq->shadow, vq->shadow.avail);
+	struct vring_desc_copy desc = vring_desc_packed(
+		vring_desc_addr(from), vring_desc_tail(from));
+
+	desc.flags = first_flags;
+	*id = desc.next_or_id;
+	if (VRING_UNLIKELY(*id >= vq->size || relay_is_in_flight(vq, *id) ||
+		    !relay_take_simple(vq, &vq->buffers[*id], &desc)))
+		return mirror_chain(vq, first_flags, id, slots, kept_flags);
+	vq->buffers[*id].slots = 1;
+	vq->buffers[*id].first_slot = vq->shadow.avail;
+	relay_toggle_in_flight(vq, *id);
+	to->addr = htole64(desc.addr);
+	to->len = htole32(desc.len);
+	to->id = htole16(*id);
+	*slots = 1;
+	*kept_flags = (first_flags & ~(VRING_PACKED_AVAIL | VRING_PACKED_USED)) |
+		vring_avail_flags(vq->shadow.avail_wrap);
+	return VRING_ERR_NONE;
+}
+
 uint32_t
 vdpa_relay_packed_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 {
@@ -90,7 +116,7 @@ vdpa_relay_packed_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 
 		if (!vring_is_avail(flags, vq->guest.avail_wrap))
 			break;
-		error = mirror_chain(vq, flags, &id, &slots, &kept_flags);
+		error = mirror(vq, flags, &id, &slots, &kept_flags);
 		if (error != VRING_ERR_NONE) {
 			vdpa_relay_break(vq, error, false);
 			break;
@@ -146,37 +172,50 @@ vdpa_relay_packed_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_rel
 		const struct vring_packed_desc *from = slot_of(shadow, shadow->used);
 		struct vring_packed_desc *to = slot_of(guest, guest->used);
 		uint16_t flags = vring_load16_acquire(&from->flags);
+		struct relay_batch entry = {0};
 
 		if (batch->left == 0) {
-			if (vq->in_flight == 0 || !vring_is_used(flags, shadow->used_wrap) ||
-				!vdpa_relay_batch_begin(vq, vring_load16(&from->id),
-					le32toh(__atomic_load_n(&from->len, __ATOMIC_RELAXED)),
-					flags & VRING_DESC_F_WRITE))
+			if (vq->in_flight == 0 || !vring_is_used(flags, shadow->used_wrap))
 				break;
+			entry = (struct relay_batch){
+				.nr = 1,
+				.len_bytes = le32toh(__atomic_load_n(&from->len, __ATOMIC_RELAXED)),
+				.id = vring_load16(&from->id),
+				.flags = flags & VRING_DESC_F_WRITE,
+			};
 		}
-		if (!vdpa_relay_batch_complete(vq, written))
-			break;
-		to->len = htole32(batch->len_bytes);
-		to->id = htole16(batch->id);
-		flags = vring_used_flags(guest->used_wrap) | batch->flags;
+		if (VRING_LIKELY(batch->left == 0 &&
+			    relay_complete_simple(vq, entry.id, &entry.len_bytes, written))) {
+			entry.slots = vq->buffers[entry.id].slots;
+		} else {
+			if (batch->left == 0 &&
+				!vdpa_relay_batch_begin(vq, entry.id, entry.len_bytes, entry.flags))
+				break;
+			if (!vdpa_relay_batch_complete(vq, written))
+				break;
+			entry = *batch;
+		}
+		to->len = htole32(entry.len_bytes);
+		to->id = htole16(entry.id);
+		flags = vring_used_flags(guest->used_wrap) | entry.flags;
 		/* the first of a burst becomes visible last */
 		if (done == 0)
 			held_flags = flags;
 		else
 			vring_store16_release(&to->flags, flags);
 		if (written != NULL)
-			vdpa_relay_report(written, vq->config.desc_iova + guest->used * 16ull, 16);
-		guest->untold += batch->slots;
-		vring_forward(&guest->used, &guest->used_wrap, batch->slots, vq->size);
-		vring_forward(&shadow->used, &shadow->used_wrap, batch->slots, vq->size);
-		done += batch->nr;
+			relay_report(written, vq->config.desc_iova + guest->used * 16ull, 16);
+		guest->untold += entry.slots;
+		vring_forward(&guest->used, &guest->used_wrap, entry.slots, vq->size);
+		vring_forward(&shadow->used, &shadow->used_wrap, entry.slots, vq->size);
+		done += entry.nr;
 	}
 	if (written != NULL)
 		written->nr_max += EVENT_REPORTS;
 	if (done == 0)
 		return 0;
 	if (written != NULL)
-		vdpa_relay_report(written, vq->config.device_iova, 4);
+		relay_report(written, vq->config.device_iova, 4);
 	vring_store16_release(&held->flags, held_flags);
 	return done;
 }

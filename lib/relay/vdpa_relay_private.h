@@ -13,11 +13,11 @@
 #include "vring_layout.h"
 
 /*
- * What is kept of a buffer in flight, by head (split) or buffer id (packed): small, as it is
- * touched twice a buffer.
+ * What is kept of a buffer in flight, by head (split) or buffer id (packed). With one segment it
+ * takes one line of the cache.
  */
 struct relay_buffer {
-	uint64_t writable_bytes;
+	_Alignas(VRING_LINE_BYTES) uint64_t writable_bytes;
 	uint64_t table_iova; /* walk: an indirect table of this many descriptors */
 	uint32_t table_nr;
 	uint16_t slots;      /* ring slots: of the chain (packed), 1 (split) */
@@ -54,6 +54,7 @@ struct vdpa_relay_vq {
 	bool device_broke;
 	uint8_t error;
 	const struct vring_mem *mem;
+	const struct vring_region *near; /* of mem: where the last buffer was; NULL: not known */
 	struct relay_side guest, shadow;
 	uint32_t in_flight; /* buffers */
 	uint32_t slots_in_flight;
@@ -77,6 +78,75 @@ relay_toggle_in_flight(struct vdpa_relay_vq *vq, uint16_t id)
 	vq->in_flight_map[id / 64] ^= UINT64_C(1) << id % 64;
 }
 
+/*
+ * Most buffers are one descriptor in the region of the one before. False: not such a one, and
+ * nothing is said about it. slots and first_slot are the caller's.
+ */
+static inline bool
+relay_take_simple(
+	struct vdpa_relay_vq *vq, struct relay_buffer *buffer, const struct vring_desc_copy *desc)
+{
+	const struct vring_region *near = vq->near;
+	bool write = (desc->flags & VRING_DESC_F_WRITE) != 0;
+	uint64_t offset;
+
+	if (VRING_UNLIKELY((desc->flags & (VRING_DESC_F_NEXT | VRING_DESC_F_INDIRECT)) != 0 ||
+		    near == NULL || desc->len == 0))
+		return false;
+	offset = desc->addr - near->iova;
+	if (VRING_UNLIKELY(offset >= near->size || near->size - offset < desc->len ||
+		    (near->perm & (write ? VRING_PERM_WRITE : VRING_PERM_READ)) == 0))
+		return false;
+	buffer->writable_bytes = write ? desc->len : 0;
+	buffer->table_nr = 0;
+	buffer->nr_segs = write;
+	buffer->walk = false;
+	buffer->segs[0] = (struct vring_range){desc->addr, desc->len};
+	return true;
+}
+
+static inline void
+relay_report(struct vdpa_relay_written *written, uint64_t iova, uint64_t len_bytes)
+{
+	struct vring_range *last = written->ranges + written->nr;
+
+	if (len_bytes == 0)
+		return;
+	/* neighbours are one */
+	if (written->nr > 0 && last[-1].iova + last[-1].len == iova)
+		last[-1].len += len_bytes;
+	else
+		written->ranges[written->nr++] = (struct vring_range){iova, len_bytes};
+}
+
+/*
+ * The device used a buffer of at most one kept segment, out of any batch: all of it is done here.
+ * False: not such a one, and nothing is done.
+ */
+static inline bool
+relay_complete_simple(struct vdpa_relay_vq *vq, uint32_t id, uint32_t *len_bytes,
+	struct vdpa_relay_written *written)
+{
+	const struct relay_buffer *buffer;
+
+	if (VRING_UNLIKELY(vq->in_order || vq->batch.left != 0 || id >= vq->size ||
+		    !relay_is_in_flight(vq, (uint16_t)id)))
+		return false;
+	buffer = &vq->buffers[id];
+	if (VRING_UNLIKELY(buffer->walk || buffer->nr_segs > 1 ||
+		    (written != NULL &&
+			    written->nr + VDPA_RELAY_SEGS + 1 > written->nr_max)))
+		return false;
+	if (*len_bytes > buffer->writable_bytes)
+		*len_bytes = (uint32_t)buffer->writable_bytes;
+	if (written != NULL)
+		relay_report(written, buffer->segs[0].iova, *len_bytes);
+	relay_toggle_in_flight(vq, (uint16_t)id);
+	vq->in_flight--;
+	vq->slots_in_flight -= buffer->slots;
+	return true;
+}
+
 void vdpa_relay_break(struct vdpa_relay_vq *vq, enum vring_error error, bool device);
 /* Check one descriptor of the guest and keep what completion needs. */
 enum vring_error vdpa_relay_take_desc(
@@ -87,7 +157,6 @@ bool
 vdpa_relay_batch_begin(struct vdpa_relay_vq *vq, uint32_t id, uint32_t len_bytes, uint16_t flags);
 /* Take its buffers back, report what was written. False: no room left to report, call it again. */
 bool vdpa_relay_batch_complete(struct vdpa_relay_vq *vq, struct vdpa_relay_written *written);
-void vdpa_relay_report(struct vdpa_relay_written *written, uint64_t iova, uint64_t len_bytes);
 
 /* The shadow ring of a driver that has used it up to here; nothing is in flight. */
 void vdpa_relay_split_init(struct vdpa_relay_vq *vq, struct vring_state state);

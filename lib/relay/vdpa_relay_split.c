@@ -34,7 +34,7 @@ vdpa_relay_split_init(struct vdpa_relay_vq *vq, struct vring_state state)
 }
 
 /* Copy a chain, slot by slot. */
-static enum vring_error
+static __attribute__((noinline)) enum vring_error
 mirror_chain(struct vdpa_relay_vq *vq, uint16_t head)
 {
 	const uint64_t *from = vq->guest.areas.desc;
@@ -66,6 +66,22 @@ mirror_chain(struct vdpa_relay_vq *vq, uint16_t head)
 	return VRING_ERR_LOOP;
 }
 
+static inline enum vring_error
+mirror(struct vdpa_relay_vq *vq, uint16_t head)
+{
+	const uint64_t *from = (const uint64_t *)vq->guest.areas.desc + 2 * head;
+	uint64_t *to = (uint64_t *)vq->shadow.areas.desc + 2 * head;
+	uint64_t addr = vring_desc_addr(from), tail = vring_desc_tail(from);
+	struct vring_desc_copy desc = vring_desc_split(addr, tail);
+
+	if (VRING_UNLIKELY(!relay_take_simple(vq, &vq->buffers[head], &desc)))
+		return mirror_chain(vq, head);
+	vq->buffers[head].slots = 1;
+	to[0] = htole64(addr);
+	to[1] = htole64(tail);
+	return VRING_ERR_NONE;
+}
+
 uint32_t
 vdpa_relay_split_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 {
@@ -92,7 +108,7 @@ vdpa_relay_split_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 		enum vring_error error = VRING_ERR_HEAD;
 
 		if (head < vq->size && !relay_is_in_flight(vq, head))
-			error = mirror_chain(vq, head);
+			error = mirror(vq, head);
 		if (error != VRING_ERR_NONE) {
 			vdpa_relay_break(vq, error, false);
 			break;
@@ -137,11 +153,11 @@ report_ring(const struct vdpa_relay_vq *vq, uint16_t first, uint32_t nr,
 	uint32_t at = first & (vq->size - 1), before_end = vq->size - at;
 	uint32_t nr_first = nr < before_end ? nr : before_end;
 
-	vdpa_relay_report(written, vq->config.device_iova, offsetof(struct vring_used, ring));
-	vdpa_relay_report(written, ring + at * 8ull, nr_first * 8ull);
+	relay_report(written, vq->config.device_iova, offsetof(struct vring_used, ring));
+	relay_report(written, ring + at * 8ull, nr_first * 8ull);
 	if (nr > nr_first)
-		vdpa_relay_report(written, ring, (nr - nr_first) * 8ull);
-	vdpa_relay_report(written, ring + vq->size * 8ull, sizeof(uint16_t));
+		relay_report(written, ring, (nr - nr_first) * 8ull);
+	relay_report(written, ring + vq->size * 8ull, sizeof(uint16_t));
 }
 
 #define RING_REPORTS 4
@@ -167,6 +183,15 @@ vdpa_relay_split_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_rela
 		uint64_t entry = vring_desc_addr(
 			&from->ring[(uint16_t)(vq->shadow.used + done) & mask]);
 
+		uint32_t len_bytes = (uint32_t)(entry >> 32);
+
+		if (VRING_LIKELY(relay_complete_simple(vq, (uint32_t)entry, &len_bytes, written))) {
+			to->ring[(uint16_t)(vq->guest.used + done) & mask] =
+				(struct vring_used_elem){
+					htole32((uint32_t)entry), htole32(len_bytes)};
+			done++;
+			continue;
+		}
 		if (batch->left == 0 &&
 			!vdpa_relay_batch_begin(vq, (uint32_t)entry, (uint32_t)(entry >> 32), 0))
 			break;

@@ -33,9 +33,11 @@ vdpa_relay_vq_create(uint16_t size, uint64_t features)
 		return NULL;
 	vq->nr_max = size;
 	vq->packed = vring_feature(features, VIRTIO_F_RING_PACKED);
-	vq->buffers = calloc(size, sizeof(*vq->buffers));
+	vq->buffers = aligned_alloc(VRING_LINE_BYTES, size * sizeof(*vq->buffers));
 	vq->order = calloc(size, sizeof(*vq->order));
 	vq->in_flight_map = calloc((size + 63) / 64, sizeof(*vq->in_flight_map));
+	if (vq->buffers != NULL)
+		memset(vq->buffers, 0, size * sizeof(*vq->buffers));
 	if (vq->buffers == NULL || vq->order == NULL || vq->in_flight_map == NULL) {
 		vdpa_relay_vq_free(vq);
 		return NULL;
@@ -85,6 +87,7 @@ vdpa_relay_vq_init(struct vdpa_relay_vq *vq, const struct vring_config *guest, v
 		return rc;
 	vq->config = *guest;
 	vq->mem = guest->mem;
+	vq->near = NULL;
 	vq->size = guest->size;
 	vq->event_idx = vring_feature(guest->features, VIRTIO_RING_F_EVENT_IDX);
 	vq->indirect = vring_feature(guest->features, VIRTIO_RING_F_INDIRECT_DESC);
@@ -129,6 +132,7 @@ vdpa_relay_vq_set_mem(struct vdpa_relay_vq *vq, const struct vring_mem *mem)
 		return rc;
 	vq->guest.areas = areas;
 	vq->mem = mem;
+	vq->near = NULL;
 	return 0;
 }
 
@@ -178,6 +182,7 @@ vdpa_relay_take_desc(
 	if (!vring_mem_covers(
 		    vq->mem, desc->addr, desc->len, write ? VRING_PERM_WRITE : VRING_PERM_READ))
 		return VRING_ERR_ADDR_UNMAPPED;
+	vq->near = vring_mem_find(vq->mem, desc->addr);
 	if (!write)
 		return VRING_ERR_NONE;
 	buffer->writable_bytes += desc->len;
@@ -234,20 +239,6 @@ vdpa_relay_batch_begin(struct vdpa_relay_vq *vq, uint32_t id, uint32_t len_bytes
 	return true;
 }
 
-void
-vdpa_relay_report(struct vdpa_relay_written *written, uint64_t iova, uint64_t len_bytes)
-{
-	struct vring_range *last = written->ranges + written->nr;
-
-	if (len_bytes == 0)
-		return;
-	/* neighbours are one */
-	if (written->nr > 0 && last[-1].iova + last[-1].len == iova)
-		last[-1].len += len_bytes;
-	else
-		written->ranges[written->nr++] = (struct vring_range){iova, len_bytes};
-}
-
 /*
  * The first len_bytes of the writable descriptors; what does not fit into the report is made one
  * range with the last.
@@ -259,7 +250,7 @@ report_desc(struct vdpa_relay_written *written, const struct vring_desc_copy *de
 
 	if ((desc->flags & VRING_DESC_F_WRITE) == 0 || len == 0)
 		return;
-	vdpa_relay_report(written, desc->addr, len);
+	relay_report(written, desc->addr, len);
 	*left -= len;
 }
 
@@ -352,7 +343,7 @@ report_buffer(
 	for (uint8_t i = 0; i < buffer->nr_segs && left > 0; i++) {
 		uint64_t len = buffer->segs[i].len < left ? buffer->segs[i].len : left;
 
-		vdpa_relay_report(written, buffer->segs[i].iova, len);
+		relay_report(written, buffer->segs[i].iova, len);
 		left -= len;
 	}
 	return true;
@@ -458,10 +449,9 @@ vdpa_relay_vq_asked(const struct vdpa_relay_vq *vq, struct vdpa_relay_written *w
 	uint64_t ring = vq->config.device_iova;
 
 	if (vq->packed || !vq->event_idx)
-		vdpa_relay_report(written, ring, sizeof(uint32_t));
+		relay_report(written, ring, sizeof(uint32_t));
 	else
-		vdpa_relay_report(written,
-			ring + offsetof(struct vring_used, ring) + vq->size * 8ull,
+		relay_report(written, ring + offsetof(struct vring_used, ring) + vq->size * 8ull,
 			sizeof(uint16_t));
 }
 
