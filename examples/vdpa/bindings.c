@@ -332,13 +332,19 @@ delete_devices(void)
 	struct vdpa_device **devices;
 	const struct entry *entry;
 	size_t nr_devices, i;
+	bool *hung;
 	int nr_hung = 0, rc;
 
 	devices = vdpad_devices(&nr_devices);
+	hung = calloc(nr_devices + 1, sizeof(*hung));
+	/* Beforehand: with its device a binding goes, and not always that of its entry. */
+	for (i = 0; i < nr_devices && hung != NULL; i++) {
+		entry = entry_find(devices[i]->name);
+		hung[i] = entry != NULL && entry->hung;
+	}
 	/* Backwards, as destructors go. */
-	for (i = nr_devices; i > 0; i--) {
-		entry = entry_find(devices[i - 1]->name);
-		if (devices[i - 1]->mgmtdev == NULL || (entry != NULL && entry->hung))
+	for (i = hung != NULL ? nr_devices : 0; i > 0; i--) {
+		if (devices[i - 1]->mgmtdev == NULL || hung[i - 1])
 			continue;
 		rc = devices[i - 1]->mgmtdev->dev_del(
 			devices[i - 1]->mgmtdev, devices[i - 1], true);
@@ -346,6 +352,7 @@ delete_devices(void)
 			VDPAD_LOG(ERR, "%s", vdpa_error_text());
 		nr_hung += rc == -EBUSY;
 	}
+	free(hung);
 	free(devices);
 	return nr_hung;
 }

@@ -228,6 +228,9 @@ vdpa_pass_start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan
 		if (vdpa_pass_used_index(plan->domain, vq->device_iova, state) != 0)
 			return vdpa_error_set(
 				-EFAULT, "used ring of virtqueue %u is outside the memory", index);
+	} else if (vq->base_seq == vq->base_applied) {
+		/* it ran from there, and did not say how far it came */
+		return vdpa_error_set(-ENODATA, "nobody knows where virtqueue %u stopped", index);
 	} else {
 		*state = vq->base;
 		if (vdpa_pass_packed(plan->features) && first_round(plan->domain, vq))

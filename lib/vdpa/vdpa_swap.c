@@ -312,10 +312,10 @@ tell(struct vdpa_binding *binding, const struct vdpa_swap *swap, int rc)
 
 	if (rc == 0)
 		vdpa_device_event(binding->priv, VDPA_EVENT_SWAPPED,
-			"serves %s in place of %s%s, pause %" PRIu64 " us (stop %" PRIu64
+			"serves in place of %s%s, pause %" PRIu64 " us (stop %" PRIu64
 			", start %" PRIu64 ")",
-			binding->name, swap->from, report->forced ? ", which hung" : "",
-			report->pause_us, report->stop_us, report->start_us);
+			swap->from, report->forced ? ", which hung" : "", report->pause_us,
+			report->stop_us, report->start_us);
 	else
 		VDPA_LOG(WARNING, "%s: stays with %s: %s", binding->name, swap->from, swap->why);
 }
