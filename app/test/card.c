@@ -53,6 +53,8 @@ struct card {
 	struct vdpa_device_ops ops;
 	struct virtio_net_config config;
 	pthread_t thread;
+	void (*step)(struct card *card, const char *op, bool after, void *arg);
+	void *step_arg;
 	pthread_mutex_t lock; /* all below but the doorbells: the engine holds it for a burst */
 	pthread_cond_t released;
 	atomic_bool quit;
@@ -96,6 +98,8 @@ op_enter(struct card *card, const char *name)
 	struct card_op *op;
 	enum card_fault fault;
 
+	if (card->step != NULL)
+		card->step(card, name, false, card->step_arg);
 	pthread_mutex_lock(&card->lock);
 	op = find_op(card, name);
 	op->calls++;
@@ -125,6 +129,8 @@ op_leave(struct card *card, int rc)
 {
 	card->in_op--;
 	pthread_mutex_unlock(&card->lock);
+	if (card->step != NULL)
+		card->step(card, NULL, true, card->step_arg);
 	return rc;
 }
 
@@ -253,25 +259,48 @@ hear_doorbells(struct card *card)
 	}
 }
 
+static bool
+loop_all(struct card *card)
+{
+	bool busy = false;
+
+	pthread_mutex_lock(&card->lock);
+	if (!card->hanging) {
+		hear_doorbells(card);
+		for (uint16_t pair = 0; pair < card->conf.nr_pairs; pair++)
+			busy |= loop_pair(card, pair);
+	}
+	pthread_mutex_unlock(&card->lock);
+	return busy;
+}
+
 static void *
 engine(void *arg)
 {
 	struct card *card = arg;
 
-	while (!atomic_load(&card->quit)) {
-		bool busy = false;
-
-		pthread_mutex_lock(&card->lock);
-		if (!card->hanging) {
-			hear_doorbells(card);
-			for (uint16_t pair = 0; pair < card->conf.nr_pairs; pair++)
-				busy |= loop_pair(card, pair);
-		}
-		pthread_mutex_unlock(&card->lock);
-		if (!busy)
+	while (!atomic_load(&card->quit))
+		if (!loop_all(card))
 			usleep(50);
-	}
 	return NULL;
+}
+
+void
+card_work(struct card *card)
+{
+	/* it does not rely on doorbells, which ring when the control thread has time */
+	for (uint16_t i = 0; i < 2 * card->conf.nr_pairs; i++)
+		atomic_fetch_add(&card->doorbells[i], 1);
+	while (loop_all(card))
+		;
+}
+
+void
+card_on_step(struct card *card,
+	void (*fn)(struct card *card, const char *op, bool after, void *arg), void *arg)
+{
+	card->step_arg = arg;
+	card->step = fn;
 }
 
 static int
@@ -677,7 +706,7 @@ card_create(const struct card_conf *conf)
 		card_free(card);
 		return NULL;
 	}
-	if (pthread_create(&card->thread, NULL, engine, card) != 0) {
+	if (!conf->manual && pthread_create(&card->thread, NULL, engine, card) != 0) {
 		vdpa_device_unregister(&card->dev, true);
 		card_free(card);
 		return NULL;
@@ -693,7 +722,8 @@ card_destroy(struct card *card, bool force)
 	if (rc != 0)
 		return rc;
 	atomic_store(&card->quit, true);
-	pthread_join(card->thread, NULL);
+	if (!card->conf.manual)
+		pthread_join(card->thread, NULL);
 	card_free(card);
 	return 0;
 }

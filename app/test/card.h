@@ -35,6 +35,7 @@ struct card_conf {
 	bool no_fence;
 	bool logs; /**< reports what it writes (VDPA_CAP_DIRTY) */
 	enum vdpa_relay_policy relay;
+	bool manual;          /**< works only in card_work() */
 	uint8_t mac_last;     /**< last byte of its MAC address; 0: that of CARD_MAC */
 	uint16_t vq_size_max; /**< 0: 1024 */
 };
@@ -47,6 +48,11 @@ struct card *card_create(const struct card_conf *conf);
 int card_destroy(struct card *card, bool force);
 struct vdpa_device *card_device(struct card *card);
 
+/** Do what there is to do, on this thread (card_conf.manual). */
+void card_work(struct card *card);
+/** Called before each op, and after it (op NULL), on its thread; may wait. NULL: no more. */
+void card_on_step(struct card *card,
+	void (*fn)(struct card *card, const char *op, bool after, void *arg), void *arg);
 /** The next call of an op (or, with CARD_DELAY, every call) goes wrong. ms: how long a delay is. */
 void card_fault(struct card *card, const char *op, enum card_fault fault, unsigned int ms);
 /** Let all that hangs go on. */

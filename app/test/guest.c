@@ -52,6 +52,21 @@ buf_iova(uint16_t pair, bool rx, uint16_t slot)
 	return BUFS_IOVA + ((pair * 2 + rx) * (uint64_t)GUEST_RING + slot) * GUEST_BUF_BYTES;
 }
 
+bool
+guest_page_is_devices(struct guest *guest, uint64_t iova)
+{
+	for (uint16_t pair = 0; pair < guest->nr_pairs; pair++) {
+		uint64_t first = buf_iova(pair, true, 0);
+
+		if (iova >= first && iova < first + GUEST_RING * GUEST_BUF_BYTES)
+			return true;
+		for (unsigned int i = 0; i < 2; i++)
+			if (iova == area(2 * pair + i, 2))
+				return true;
+	}
+	return false;
+}
+
 void *
 guest_va(struct guest *guest, uint64_t iova)
 {

@@ -76,6 +76,8 @@ int
 guest_command(struct guest *guest, uint8_t cls, uint8_t cmd, const void *data, uint32_t len_bytes);
 /** Address in this process of something in the first region. */
 void *guest_va(struct guest *guest, uint64_t iova);
+/** Only the device writes there: receive buffers, used rings. */
+bool guest_page_is_devices(struct guest *guest, uint64_t iova);
 void guest_kick(struct guest *guest, uint16_t index);
 
 #endif /* GUEST_H */

@@ -108,7 +108,8 @@ def parse_list(text: str) -> Dict[str, Dict[str, str]]:
     devices: Dict[str, Dict[str, str]] = {}
     current: Dict[str, str] = {}
     for line in text.splitlines():
-        found = re.match(r'  (parent|front end|peer|features|state|mode|link|last error)\s+(.*)', line)
+        found = re.match(r'  (parent|front end|peer|stand-in|features|state|mode|link|last error)'
+                         r'\s+(.*)', line)
         if found:
             current[found[1]] = found[2].strip()
         elif re.fullmatch(r'[\w.-]+', line):
