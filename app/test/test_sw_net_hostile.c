@@ -195,7 +195,7 @@ random_rings_harm_nobody_else(void **state)
 		(unsigned long long)broken, (unsigned long long)passed, n.nr_frames);
 	/* else the rings are not of the kind that is meant */
 	assert_true(broken > 100);
-	assert_true(passed > 100);
+	assert_true(passed > 10);
 	assert_true(n.nr_frames > 50);
 	assert_int_equal(n.nr_bad, 0);
 	net_guest_close(&n.guest);
