@@ -54,12 +54,12 @@ perf_device_del(const char *name)
 
 static const struct vdpa_binding_ops binding_ops;
 
-static struct vdpa_wanted_vq
-wanted_vq(const struct perf_guest *g, const struct perf_guest_queue *q)
+struct vdpa_wanted_vq
+perf_guest_wanted_vq(const struct perf_guest_queue *q)
 {
 	return (struct vdpa_wanted_vq){
 		.ready = true,
-		.size = g->config.ring_size,
+		.size = q->q.size,
 		.desc_iova = q->q.desc_iova,
 		.driver_iova = q->q.driver_iova,
 		.device_iova = q->q.device_iova,
@@ -94,18 +94,53 @@ spare_region(struct perf_guest *g)
 	return 0;
 }
 
+struct vdpa_range
+perf_guest_range(const struct perf_memory *memory)
+{
+	return (struct vdpa_range){
+		.iova = memory->region.iova,
+		.size_bytes = memory->region.size,
+		.va = memory->region.va,
+		.fd = -1,
+	};
+}
+
+int
+perf_attach(struct perf_attachment *a, const char *device, const struct vdpa_wanted *wanted)
+{
+	struct vdpa_device *dev = vdpa_device_find(device);
+	int rc;
+
+	if (dev == NULL)
+		return -ENODEV;
+	a->binding = vdpa_binding_create(device, dev, &binding_ops, a);
+	if (a->binding == NULL)
+		return -EBUSY;
+	a->session = vdpa_session_open(a->binding, "vdpa-perf");
+	if (a->session == NULL)
+		return -EBUSY;
+	rc = vdpa_session_set(a->session, wanted);
+	return rc != 0 ? rc : vdpa_session_sync(a->session, SYNC_MS);
+}
+
+void
+perf_detach(struct perf_attachment *a, const char *device)
+{
+	if (a->session != NULL) {
+		vdpa_session_stop(a->session, NULL, 0, 0);
+		vdpa_session_close(a->session);
+	}
+	if (a->binding != NULL && vdpa_binding_destroy(a->binding) != 0)
+		fprintf(stderr, "%s hangs\n", device);
+	memset(a, 0, sizeof(*a));
+}
+
 static int
 attach(struct perf_guest *g)
 {
-	struct vdpa_device *dev = vdpa_device_find(g->config.device);
 	int rc = 0;
 
-	g->regions[0] = (struct vdpa_range){
-		.iova = g->memory.region.iova,
-		.size_bytes = g->memory.region.size,
-		.va = g->memory.region.va,
-		.fd = -1,
-	};
+	g->regions[0] = perf_guest_range(&g->memory);
 	g->wanted = (struct vdpa_wanted){
 		.features = g->config.features,
 		.driver_ok = true,
@@ -116,23 +151,12 @@ attach(struct perf_guest *g)
 		.regions_seq = 1,
 	};
 	for (uint16_t i = 0; i < g->config.nr_pairs; i++) {
-		g->vqs[2 * i] = wanted_vq(g, &g->rx[i]);
-		g->vqs[2 * i + 1] = wanted_vq(g, &g->tx[i]);
+		g->vqs[2 * i] = perf_guest_wanted_vq(&g->rx[i]);
+		g->vqs[2 * i + 1] = perf_guest_wanted_vq(&g->tx[i]);
 	}
 	if (g->config.spare_bytes != 0)
 		rc = spare_region(g);
-	if (rc != 0)
-		return rc;
-	if (dev == NULL)
-		return -ENODEV;
-	g->binding = vdpa_binding_create(g->config.device, dev, &binding_ops, g);
-	if (g->binding == NULL)
-		return -EBUSY;
-	g->session = vdpa_session_open(g->binding, "vdpa-perf");
-	if (g->session == NULL)
-		return -EBUSY;
-	rc = vdpa_session_set(g->session, &g->wanted);
-	return rc != 0 ? rc : vdpa_session_sync(g->session, SYNC_MS);
+	return rc != 0 ? rc : perf_attach(&g->attachment, g->config.device, &g->wanted);
 }
 
 static void
@@ -162,21 +186,22 @@ perf_guest_log(struct perf_guest *g, bool on)
 	}
 	g->wanted.log = on;
 	if (rc == 0)
-		rc = vdpa_session_set(g->session, &g->wanted);
+		rc = vdpa_session_set(g->attachment.session, &g->wanted);
 	if (rc == 0)
-		rc = vdpa_session_sync(g->session, SYNC_MS);
+		rc = vdpa_session_sync(g->attachment.session, SYNC_MS);
 	if (rc != 0)
 		fprintf(stderr, "the log cannot be switched: %s (%s)\n", strerror(-rc),
 			vdpa_error_text());
 	return rc;
 }
 
-static int
-queue_open(struct perf_guest *g, struct perf_guest_queue *q, uint32_t slot_bytes)
+int
+perf_guest_queue_open(struct perf_guest_queue *q, struct perf_memory *memory, uint16_t ring_size,
+	uint64_t features, uint32_t slot_bytes)
 {
-	int rc = perf_queue_init(
-		&q->q, &g->memory, g->config.ring_size, g->config.features, slot_bytes);
+	int rc = perf_queue_init(&q->q, memory, ring_size, features, slot_bytes);
 
+	q->kick_fd = q->call_fd = -1;
 	if (rc != 0)
 		return rc;
 	vring_drv_disarm(&q->q.ring);
@@ -185,8 +210,8 @@ queue_open(struct perf_guest *g, struct perf_guest_queue *q, uint32_t slot_bytes
 	return q->kick_fd < 0 || q->call_fd < 0 ? -errno : 0;
 }
 
-static void
-kick(struct perf_guest_queue *q)
+void
+perf_guest_kick(struct perf_guest_queue *q)
 {
 	uint64_t one = 1;
 
@@ -212,9 +237,11 @@ guest_make(struct perf_guest *g)
 	int rc = perf_memory_init(&g->memory, pair_bytes * c->nr_pairs);
 
 	for (uint16_t i = 0; i < c->nr_pairs && rc == 0; i++) {
-		rc = queue_open(g, &g->rx[i], rx_slot);
+		rc = perf_guest_queue_open(
+			&g->rx[i], &g->memory, c->ring_size, c->features, rx_slot);
 		if (rc == 0)
-			rc = queue_open(g, &g->tx[i], tx_slot);
+			rc = perf_guest_queue_open(
+				&g->tx[i], &g->memory, c->ring_size, c->features, tx_slot);
 		if (rc == 0)
 			perf_queue_give(&g->rx[i].q, c->ring_size, c->rx_bytes, true);
 	}
@@ -243,8 +270,8 @@ perf_guest_open(struct perf_guest *g, const struct perf_guest_config *config)
 	return rc;
 }
 
-static void
-queue_close(struct perf_guest_queue *q)
+void
+perf_guest_queue_close(struct perf_guest_queue *q)
 {
 	perf_queue_end(&q->q);
 	if (q->kick_fd >= 0)
@@ -256,20 +283,15 @@ queue_close(struct perf_guest_queue *q)
 void
 perf_guest_close(struct perf_guest *g)
 {
-	if (g->session != NULL) {
-		vdpa_session_stop(g->session, NULL, 0, 0);
-		vdpa_session_close(g->session);
-	}
-	if (g->binding != NULL && vdpa_binding_destroy(g->binding) != 0)
-		fprintf(stderr, "%s hangs\n", g->config.device);
+	perf_detach(&g->attachment, g->config.device);
 	log_unmap(g);
 	if (g->wanted.nr_regions == 2)
 		munmap(g->regions[1].va, g->regions[1].size_bytes);
 	if (g->spare_fd >= 0)
 		close(g->spare_fd);
 	for (uint16_t i = 0; i < g->config.nr_pairs; i++) {
-		queue_close(&g->rx[i]);
-		queue_close(&g->tx[i]);
+		perf_guest_queue_close(&g->rx[i]);
+		perf_guest_queue_close(&g->tx[i]);
 	}
 	perf_memory_end(&g->memory);
 }
@@ -280,7 +302,7 @@ perf_guest_send(struct perf_guest *g, uint16_t pair, uint16_t nr)
 	struct perf_guest_queue *tx = &g->tx[pair];
 
 	nr = perf_queue_give(&tx->q, nr, g->hdr_bytes + g->config.frame_bytes, false);
-	kick(tx);
+	perf_guest_kick(tx);
 	return nr;
 }
 
@@ -293,7 +315,7 @@ perf_guest_receive(struct perf_guest *g, uint16_t pair, uint16_t nr)
 	if (nr == 0)
 		return 0;
 	perf_queue_give(&rx->q, nr, g->config.rx_bytes, true);
-	kick(rx);
+	perf_guest_kick(rx);
 	perf_queue_take(&g->tx[pair].q, nr, 0, &g->nr_wrong);
 	return nr;
 }

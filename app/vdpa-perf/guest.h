@@ -34,11 +34,16 @@ struct perf_guest_queue {
 	int kick_fd, call_fd;
 };
 
+/** What a driver in this process has of the class; cleared before perf_attach(). */
+struct perf_attachment {
+	struct vdpa_binding *binding;
+	struct vdpa_session *session;
+};
+
 struct perf_guest {
 	struct perf_guest_config config;
 	struct perf_memory memory;
-	struct vdpa_binding *binding;
-	struct vdpa_session *session;
+	struct perf_attachment attachment;
 	struct vdpa_wanted wanted; /* of the session; vqs and regions are below */
 	struct vdpa_wanted_vq vqs[2 * PERF_PAIRS_MAX];
 	struct vdpa_range regions[2];
@@ -53,6 +58,19 @@ uint64_t perf_guest_features(bool packed, bool mergeable, bool in_order);
 /** Make a device. @return 0 or negative errno, with a line on stderr */
 int perf_device_add(const char *mgmtdev, const char *name, const char *args);
 void perf_device_del(const char *name);
+
+/** A ring with its notifications. @return 0 or negative errno; close it in any case */
+int perf_guest_queue_open(struct perf_guest_queue *q, struct perf_memory *memory,
+	uint16_t ring_size, uint64_t features, uint32_t slot_bytes);
+void perf_guest_queue_close(struct perf_guest_queue *q);
+void perf_guest_kick(struct perf_guest_queue *q);
+/** What a session is told of them. */
+struct vdpa_wanted_vq perf_guest_wanted_vq(const struct perf_guest_queue *q);
+struct vdpa_range perf_guest_range(const struct perf_memory *memory);
+/** Open a session and wait until it is as wanted. @return 0 or negative errno; detach anyway */
+int perf_attach(
+	struct perf_attachment *a, const char *device, const struct vdpa_wanted *wanted);
+void perf_detach(struct perf_attachment *a, const char *device);
 
 /**
  * Attach, give all receive buffers, wait until the device runs.

@@ -7,10 +7,12 @@
 
 /**
  * @file
- * Frames through a device that returns them, on one queue pair.
+ * What measures a device's worker have in common, and frames through a device that returns them, on
+ * one queue pair.
  */
 
 #include "guest.h"
+#include "perf.h"
 
 struct perf_loop {
 	struct perf_guest guest;
@@ -24,5 +26,21 @@ struct perf_loop {
  * for what is under way. @return false: frames did not come back
  */
 bool perf_loop_run(struct perf_loop *loop, uint64_t cycles);
+
+/** Order of the words of --idle. */
+#define PERF_IDLES "poll,adaptive,sleep"
+/**
+ * Give the worker its CPU and its manner to wait (place in PERF_IDLES), and this thread its CPU.
+ * @return 0, or PERF_EXIT_NOT_RUN with a line on stderr
+ */
+int perf_place(const struct perf_common *common, uint64_t idle);
+/**
+ * Add samples of the cycles that the worker takes for each of what run() counts in *nr_done:
+ * requests or frames. run(arg, cycles) drives the device so long; false: something got lost.
+ * @return 0, PERF_EXIT_WRONG
+ */
+int perf_measure_worker(bool (*run)(void *arg, uint64_t cycles), void *arg,
+	const uint64_t *nr_done, const struct perf_common *common, bool requests,
+	struct perf_row *row);
 
 #endif /* PERF_LOOP_H */

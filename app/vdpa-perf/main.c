@@ -7,6 +7,7 @@
 #include "perf.h"
 
 static struct perf_command *const commands[] = {
+	&perf_blk,
 	&perf_loopback,
 	&perf_relay,
 	&perf_ring,

@@ -21,7 +21,7 @@
  *	machine.c	what it was measured on; time stamp counter
  *	memory.c	memory and driver-side rings in this process
  *	guest.c		a virtio-net driver in this process, on a device of the class
- *	loop.c		frames through a device that returns them
+ *	loop.c		a worker measured; frames through a device that returns them
  */
 
 #include <stdbool.h>
@@ -144,6 +144,7 @@ struct perf_command {
 		struct perf_result *result);
 };
 
+extern struct perf_command perf_blk;
 extern struct perf_command perf_loopback;
 extern struct perf_command perf_relay;
 extern struct perf_command perf_ring;

@@ -231,25 +231,10 @@ run_pause(const struct perf_option *o, const struct perf_common *common, struct 
 }
 
 static int
-configure(const struct perf_common *common, enum vdpa_worker_idle idle)
-{
-	char cpu[16];
-
-	snprintf(cpu, sizeof(cpu), "%d", common->cpu_device);
-	if (vdpa_workers_configure(cpu, idle) == 0 && perf_pin(common->cpu_driver) == 0)
-		return 0;
-	fprintf(stderr, "CPUs %d and %d cannot be used: %s\n", common->cpu_device,
-		common->cpu_driver, vdpa_error_text());
-	return PERF_EXIT_NOT_RUN;
-}
-
-static int
 run_relay(const struct perf_option *o, const struct perf_common *common, struct perf_result *result)
 {
-	static const enum vdpa_worker_idle idles[] = {
-		VDPA_WORKER_POLL, VDPA_WORKER_ADAPTIVE, VDPA_WORKER_SLEEP};
 	uint64_t what = perf_value(o, "what"), format = perf_value(o, "format");
-	int rc = configure(common, idles[perf_value(o, "idle")]);
+	int rc = perf_place(common, perf_value(o, "idle"));
 
 	for (uint64_t packed = 0; packed < 2 && rc == 0; packed++) {
 		if (format != 0 && format != 1 + packed)

@@ -34,7 +34,7 @@ def subcommands(perf):
 def test_every_subcommand_and_option_is_documented(perf):
     names = subcommands(perf)
     text = DOC.read_text()
-    assert {"loopback", "ring"} <= set(names)
+    assert {"blk", "loopback", "ring"} <= set(names)
     for name in names:
         assert f"\n{name}\n" in text
         done = perf(name, "--help")
@@ -59,6 +59,9 @@ def test_every_subcommand_and_option_is_documented(perf):
     (["ring", "--cpu-driver", "4095"], "CPU 4095 cannot be used"),
     (["loopback", "--in-flight", "16"], "--in-flight: must be from --burst"),
     (["loopback", "--cpu-device", "4095"], "4095"),
+    (["blk", "--size", "513"], "--size: must be a multiple of 512"),
+    (["blk", "--in-flight", "86"], "--in-flight: must be from --burst"),
+    (["blk", "--idle", "dream"], "--idle dream: must be one of poll,"),
 ])
 def test_what_is_refused(perf, args, said):
     done = perf(*args)
@@ -103,6 +106,21 @@ def test_loopback_tells_what_a_frame_costs(perf, args):
     for row in rows.values():
         assert row["device_cycles_a_frame"] > 1
         assert row["frames_per_second"] > 100
+        assert 0 < row["real_burst"] <= 64
+        assert row["device_idle_share"] < 1
+
+
+@pytest.mark.parametrize("args", [
+    [], ["--size", "512", "--indirect", "on", "--in-flight", "128"],
+    ["--idle", "sleep", "--burst", "1", "--in-flight", "1", "--request", "read"]])
+def test_blk_tells_what_a_request_costs(perf, args):
+    _, rows = figures(perf, "blk", *args)
+    kinds = ["read"] if "read" in args else ["write", "read"]
+    assert list(rows) == [f"{backend}, {ring}, {kind}" for backend in ("null", "malloc", "file")
+                          for ring in ("split", "packed") for kind in kinds]
+    for row in rows.values():
+        assert row["device_cycles_a_request"] > 1
+        assert row["requests_per_second"] > 100
         assert 0 < row["real_burst"] <= 64
         assert row["device_idle_share"] < 1
 
