@@ -825,10 +825,10 @@ vdpa_devices_exchange(struct vdpa_binding *a, struct vdpa_binding *b)
 	RTE_SWAP(a->run.device_logs, b->run.device_logs);
 	RTE_SWAP(a->relay, b->relay);
 	RTE_SWAP(a->let_go, b->let_go);
-	for (uint16_t i = 0; i < VDPA_VQS_MAX; i++) {
+	for (uint16_t i = 0; i < a->nr_vqs; i++)
 		a->doorbells[i].dev = a->priv->dev;
+	for (uint16_t i = 0; i < b->nr_vqs; i++)
 		b->doorbells[i].dev = b->priv->dev;
-	}
 	pthread_mutex_unlock(&b->priv->lock);
 	pthread_mutex_unlock(&a->priv->lock);
 	pthread_rwlock_unlock(&moves);

@@ -27,6 +27,7 @@ struct vdpa_plan {
 	bool driver_ok;
 	uint64_t features;
 	struct vdpa_domain *domain;
+	uint16_t nr_vqs; /* that were copied */
 	uint32_t seq;
 	int ctrl_vq; /* index of the queue that the class serves, -1: none */
 	bool log;

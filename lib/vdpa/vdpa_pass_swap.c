@@ -100,7 +100,9 @@ vdpa_pass_swap_prepare(struct vdpa_binding *other, struct vdpa_binding *binding)
 	foresee(binding, &plan, &vq_size);
 	if (vdpa_pass_is_hung(other->priv))
 		rc = -EIO;
-	else if (plan.domain != NULL)
+	else /* it gets the former device, which may have more queues, and one of the class's */
+		rc = vdpa_binding_reserve(other, binding->priv->info.nr_vqs_max + 1);
+	if (rc == 0 && plan.domain != NULL)
 		rc = map_for(other, &plan, vq_size, &why);
 	if (rc != 0) {
 		vdpa_domain_put(plan.domain);
@@ -401,9 +403,9 @@ vdpa_pass_leave(struct vdpa_pass_frame *frame, struct vdpa_device *dev)
 	}
 	if (priv->dev != dev || !vdpa_swap_standin(binding))
 		return false;
-	vqs = calloc(VDPA_VQS_MAX, sizeof(*vqs));
-	configs = calloc(VDPA_VQS_MAX, sizeof(*configs));
-	states = calloc(VDPA_VQS_MAX, sizeof(*states));
+	vqs = calloc(binding->nr_vqs, sizeof(*vqs));
+	configs = calloc(binding->nr_vqs, sizeof(*configs));
+	states = calloc(binding->nr_vqs, sizeof(*states));
 	if (vqs == NULL || configs == NULL || states == NULL) {
 		free(vqs);
 		free(configs);

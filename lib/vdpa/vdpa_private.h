@@ -354,6 +354,7 @@ struct vdpa_binding {
 	char standin[VDPA_NAME_MAX]; /* "": none. Under lock */
 	/* of the pass: when which part of a switch was over */
 	uint64_t begun_ns, over_ns[VDPA_PHASE_PAUSE];
+	uint16_t nr_vqs; /* that these and run.vqs have room for: of the contract, or more */
 	/* the pass's copy of what is wanted */
 	struct vdpa_session_vq *plan;
 	struct vdpa_vq_config *configs;
@@ -363,7 +364,9 @@ struct vdpa_binding {
 void vdpa_session_free(struct vdpa_session *session);
 /* 0, -ENOMEM */
 int vdpa_binding_cvq_create(struct vdpa_binding *binding);
-#define VDPA_VQS_MAX 257 /* of a contract: all arrays of bindings and devices have so many */
+/* Room for so many queues; nothing of it runs, and no session is open. 0, -ENOMEM: as before. */
+int vdpa_binding_reserve(struct vdpa_binding *binding, uint16_t nr_vqs);
+#define VDPA_VQS_MAX 257 /* of a contract */
 
 /* ---- live swap (vdpa_swap.c) ---- */
 enum vdpa_swap_phase {

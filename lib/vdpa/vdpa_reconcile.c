@@ -158,7 +158,8 @@ vdpa_pass_take_plan(struct vdpa_binding *binding, struct vdpa_plan *plan)
 		plan->log = session->log;
 		plan->log_view = vdpa_log_get(session->log_view);
 		plan->inflight = vdpa_inflight_get(session->inflight);
-		for (uint16_t i = 0; i < priv->contract.nr_vqs; i++) {
+		plan->nr_vqs = priv->contract.nr_vqs;
+		for (uint16_t i = 0; i < plan->nr_vqs; i++) {
 			binding->plan[i] = session->vqs[i];
 			vdpa_fd_get(binding->plan[i].kick);
 			vdpa_fd_get(binding->plan[i].call);
@@ -185,7 +186,7 @@ vdpa_pass_drop_plan(struct vdpa_session_vq *vqs, struct vdpa_plan *plan)
 	vdpa_domain_put(plan->domain);
 	vdpa_log_put(plan->log_view);
 	vdpa_inflight_put(plan->inflight);
-	for (uint16_t i = 0; plan->session != NULL && i < VDPA_VQS_MAX; i++) {
+	for (uint16_t i = 0; i < plan->nr_vqs; i++) {
 		vdpa_fd_put(vqs[i].kick);
 		vdpa_fd_put(vqs[i].call);
 		vqs[i].kick = NULL;

@@ -22,17 +22,23 @@
 #define CONFIG_WRITES_MAX 64    /* that wait; a driver that writes faster is told so */
 
 static void
+free_arrays(struct vdpa_binding *binding)
+{
+	free(binding->run.vqs);
+	free(binding->plan);
+	free(binding->configs);
+	free(binding->states);
+	free(binding->doorbells);
+}
+
+static void
 binding_free(struct vdpa_binding *binding)
 {
 	if (binding == NULL)
 		return;
 	vdpa_cvq_free(binding->cvq);
 	vdpa_relay_free(binding->relay);
-	free(binding->run.vqs);
-	free(binding->plan);
-	free(binding->configs);
-	free(binding->states);
-	free(binding->doorbells);
+	free_arrays(binding);
 	free(binding);
 }
 
@@ -79,22 +85,42 @@ effect_announce_ack(void *arg)
 	vdpa_announce_acknowledged(((struct vdpa_binding *)arg)->priv);
 }
 
+int
+vdpa_binding_reserve(struct vdpa_binding *binding, uint16_t nr_vqs)
+{
+	struct vdpa_binding more = {0};
+
+	if (nr_vqs <= binding->nr_vqs)
+		return 0;
+	more.run.vqs = calloc(nr_vqs, sizeof(*more.run.vqs));
+	more.plan = calloc(nr_vqs, sizeof(*more.plan));
+	more.configs = calloc(nr_vqs, sizeof(*more.configs));
+	more.states = calloc(nr_vqs, sizeof(*more.states));
+	more.doorbells = calloc(nr_vqs, sizeof(*more.doorbells));
+	if (more.run.vqs == NULL || more.plan == NULL || more.configs == NULL ||
+		more.states == NULL || more.doorbells == NULL) {
+		free_arrays(&more);
+		return -ENOMEM;
+	}
+	for (uint16_t i = 0; i < nr_vqs; i++)
+		more.doorbells[i] = (struct vdpa_doorbell){.dev = binding->priv->dev, .index = i};
+	free_arrays(binding);
+	binding->run.vqs = more.run.vqs;
+	binding->plan = more.plan;
+	binding->configs = more.configs;
+	binding->states = more.states;
+	binding->doorbells = more.doorbells;
+	binding->nr_vqs = nr_vqs;
+	return 0;
+}
+
 static int
 binding_alloc(struct vdpa_binding *binding)
 {
 	struct vdpa_device_priv *priv = binding->priv;
+	int rc = vdpa_binding_reserve(binding, priv->contract.nr_vqs);
 
-	binding->run.vqs = calloc(VDPA_VQS_MAX, sizeof(*binding->run.vqs));
-	binding->plan = calloc(VDPA_VQS_MAX, sizeof(*binding->plan));
-	binding->configs = calloc(VDPA_VQS_MAX, sizeof(*binding->configs));
-	binding->states = calloc(VDPA_VQS_MAX, sizeof(*binding->states));
-	binding->doorbells = calloc(VDPA_VQS_MAX, sizeof(*binding->doorbells));
-	if (binding->run.vqs == NULL || binding->plan == NULL || binding->configs == NULL ||
-		binding->states == NULL || binding->doorbells == NULL)
-		return -ENOMEM;
-	for (uint16_t i = 0; i < VDPA_VQS_MAX; i++)
-		binding->doorbells[i] = (struct vdpa_doorbell){.dev = priv->dev, .index = i};
-	return priv->class_cvq ? vdpa_binding_cvq_create(binding) : 0;
+	return rc == 0 && priv->class_cvq ? vdpa_binding_cvq_create(binding) : rc;
 }
 
 int
