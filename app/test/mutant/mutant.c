@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The vDPA framework authors
  */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -62,7 +63,7 @@ static struct ring {
 	uint64_t used, used_end, event, event_end;
 } rings[MAX_VQS];
 
-static __thread bool stopping;
+static atomic_bool stopped; /* and not started again */
 
 static __attribute__((constructor)) void
 choose_mutation(void)
@@ -95,6 +96,7 @@ __wrap_vdpa_pass_make_config(struct vdpa_binding *binding, const struct vdpa_pla
 	const struct vdpa_session_vq *vq = &binding->plan[index];
 	struct ring *ring = &rings[index % MAX_VQS];
 
+	atomic_store(&stopped, false);
 	if (vdpa_pass_packed(plan->features)) {
 		ring->used = vq->desc_iova;
 		ring->used_end = ring->used + 16ull * vq->size;
@@ -112,9 +114,8 @@ __wrap_vdpa_pass_make_config(struct vdpa_binding *binding, const struct vdpa_pla
 void
 __wrap_vdpa_pass_log_stopped(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 {
-	stopping = true;
+	atomic_store(&stopped, !plan->driver_ok);
 	__real_vdpa_pass_log_stopped(binding, plan);
-	stopping = false;
 }
 
 void
@@ -131,7 +132,9 @@ __wrap_vdpa_log_mark_all(struct vdpa_log *log, const struct vdpa_domain *domain)
 uint64_t
 __wrap_vdpa_dirty_sync(struct vdpa_dirty *dirty, struct vdpa_log *log)
 {
-	return stopping && mutation == NO_SYNC_AT_STOP ? 0 : __real_vdpa_dirty_sync(dirty, log);
+	return mutation == NO_SYNC_AT_STOP && atomic_load(&stopped)
+		? 0
+		: __real_vdpa_dirty_sync(dirty, log);
 }
 
 /* Does it touch a ring's entries or event field? hole: what of it is to be left out. */
