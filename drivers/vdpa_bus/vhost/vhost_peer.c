@@ -8,11 +8,16 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <rte_common.h>
+
 #include "vhost_bus.h"
+
+#define NR_NEAR 32
 
 /*
  * librte_vhost gives no way to a connection's descriptor, and reads and writes it blocking: half a
@@ -53,29 +58,63 @@ set_timeouts(int fd)
 		VHOST_LOG_LIMITED(WARNING, "no timeout on a connection: %s", strerror(errno));
 }
 
+struct search {
+	const char *path;
+	bool (*taken)(int fd, void *arg);
+	void *arg;
+	int found;
+	bool several;
+};
+
+static void
+look_at(struct search *search, int fd)
+{
+	if (!connected_at(fd, search->path) || search->taken(fd, search->arg))
+		return;
+	set_timeouts(fd);
+	search->several |= search->found >= 0;
+	search->found = fd;
+}
+
+/*
+ * A new descriptor has the lowest number that was free: it is just below the one that is free now,
+ * unless one was closed meanwhile. Spares the way through all that a thousand devices have.
+ */
+static void
+look_near(struct search *search)
+{
+	int lowest_free = eventfd(0, EFD_CLOEXEC);
+
+	if (lowest_free < 0)
+		return;
+	close(lowest_free);
+	for (int fd = RTE_MAX(lowest_free - NR_NEAR, 0); fd < lowest_free; fd++)
+		look_at(search, fd);
+}
+
+static void
+look_everywhere(struct search *search)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	if (dir == NULL)
+		return;
+	while ((entry = readdir(dir)) != NULL)
+		if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9')
+			look_at(search, strtol(entry->d_name, NULL, 10));
+	closedir(dir);
+}
+
 int
 vdpa_vhost_peer_find(const char *path, bool (*taken)(int fd, void *arg), void *arg)
 {
-	struct dirent *entry;
-	int fd, found = -1;
-	bool several = false;
-	DIR *dir;
+	struct search search = {.path = path, .taken = taken, .arg = arg, .found = -1};
 
-	dir = opendir("/proc/self/fd");
-	if (dir == NULL)
-		return -1; /* none */
-	while ((entry = readdir(dir)) != NULL) {
-		if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
-			continue;
-		fd = strtol(entry->d_name, NULL, 10);
-		if (!connected_at(fd, path) || taken(fd, arg))
-			continue;
-		set_timeouts(fd);
-		several = found >= 0;
-		found = fd;
-	}
-	closedir(dir);
-	return several ? -1 : found;
+	look_near(&search);
+	if (search.found < 0)
+		look_everywhere(&search);
+	return search.several ? -1 : search.found;
 }
 
 pid_t
