@@ -167,6 +167,34 @@ test_swap_then_delete_the_former(void **state)
 	teardown(pair.cards[1], &pair.guest);
 }
 
+/* A consumer of few queues leaves a device of many behind: its next one may use all of them. */
+static void
+test_former_device_has_more_queues(void **state)
+{
+	const struct card_conf small = {.name = "c0", .nr_pairs = 1};
+	const struct card_conf large = {.name = "c1", .nr_pairs = 4};
+	const struct card_conf last = {.name = "c2", .nr_pairs = 1};
+	struct guest next;
+	struct card *third;
+	struct pair pair;
+
+	(void)state;
+	open_pair(&pair, &small, &large, PLAIN);
+	third = card_create(&last);
+	assert_non_null(third);
+	assert_int_equal(guest_create(&next, card_device(third), PLAIN, large.nr_pairs), 0);
+	assert_int_equal(swap_to(&pair, 1, NULL), 0);
+	assert_int_equal(vdpa_binding_swap(pair.guest.binding, card_device(third), NULL), 0);
+	assert_true(vdpa_binding_device(next.binding) == card_device(pair.cards[1]));
+	assert_int_equal(guest_start(&next), 0);
+	for (uint16_t i = 0; i < large.nr_pairs; i++)
+		assert_int_equal(guest_exchange(&next, i, 50, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 50, 5000), 0);
+	assert_int_equal(guest_destroy(&next), 0);
+	close_pair(&pair);
+	assert_int_equal(card_destroy(third, false), 0);
+}
+
 static void
 refused(const struct card_conf *second, uint64_t features, const char *item)
 {
@@ -505,6 +533,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_there_and_back_under_traffic),
 		cmocka_unit_test(test_swap_then_delete_the_former),
+		cmocka_unit_test(test_former_device_has_more_queues),
 		cmocka_unit_test(test_what_is_missing_is_listed),
 		cmocka_unit_test(test_busy_devices),
 		cmocka_unit_test(test_swap_without_a_consumer),
