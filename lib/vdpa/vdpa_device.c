@@ -529,7 +529,6 @@ vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *statu
 	snprintf(status->name, sizeof(status->name), "%s", dev->name);
 	if (dev->mgmtdev != NULL)
 		snprintf(status->mgmtdev, sizeof(status->mgmtdev), "%s", dev->mgmtdev->name);
-	status->swaps = priv->swaps;
 	if (priv->binding != NULL)
 		memcpy(status->standin, priv->binding->standin, sizeof(status->standin));
 	status->virtio_id = priv->info.virtio_id;
@@ -544,6 +543,7 @@ vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *statu
 	status->health = priv->health;
 	status->sessions = priv->sessions;
 	status->starts = priv->starts;
+	status->swaps = priv->swaps;
 	status->failures = priv->failures;
 	session = priv->binding != NULL ? priv->binding->session : NULL;
 	if (session != NULL) {
