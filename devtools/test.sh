@@ -193,7 +193,7 @@ test_host() {
 	if wanted lint; then step "$tree" lint devtools/lint.sh || true; fi
 	if wanted asan && build "$tree-asan" build -Db_sanitize=address,undefined; then
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-			unit "$tree-asan" unit --suite unit || true
+			unit "$tree-asan" unit --suite unit --timeout-multiplier 3 || true
 	fi
 	if asked_for asan-system && build "$tree-asan" build -Db_sanitize=address,undefined; then
 		sanitized_system asan
@@ -203,7 +203,7 @@ test_host() {
 	if wanted tsan && build "$tree-tsan" build -Db_sanitize=thread \
 		-Dc_args=-Wno-tsan; then
 		TSAN_OPTIONS=halt_on_error=1 unit "$tree-tsan" unit --suite unit \
-			--wrapper 'setarch -R' || true
+			--timeout-multiplier 4 --wrapper 'setarch -R' || true
 	fi
 	if asked_for tsan-system && build "$tree-tsan" build -Db_sanitize=thread \
 		-Dc_args=-Wno-tsan; then

@@ -12,8 +12,8 @@
 
 #define GUARD_BYTES    UINT64_C(0x10000)
 #define TABLE_DESCS    32
-#define SYNC_MS        5000
-#define ANSWER_MS      10000
+#define SYNC_MS        30000
+#define ANSWER_MS      30000
 #define HEADER         sizeof(struct virtio_blk_outhdr)
 #define INFLIGHT_BYTES 4096
 #define HEADER_AT      64 /* in the memory of a request, behind the status, as DATA_AT */
@@ -235,7 +235,7 @@ blk_guest_close(struct blk_guest *g)
 void
 blk_guest_stop(struct blk_guest *g)
 {
-	assert_int_equal(vdpa_session_stop(g->session, g->states, g->config.nr_vqs, 0), 0);
+	assert_int_equal(vdpa_session_stop(g->session, g->states, g->config.nr_vqs, SYNC_MS), 0);
 }
 
 void

@@ -31,6 +31,7 @@
 #define BURST          8
 #define SEGS           (BURST * 300)
 #define DOORBELL_BYTES 4096
+#define PATIENCE_MS    20000
 
 struct card_vq {
 	bool runs;
@@ -58,6 +59,7 @@ struct card {
 	pthread_mutex_t lock; /* all below but the doorbells: the engine holds it for a burst */
 	pthread_cond_t released;
 	atomic_bool quit;
+	atomic_uint fences; /* asked for, not seen yet */
 	bool started, hanging, let_go, logging;
 	unsigned int in_op;
 	struct vring_region maps[MAPS_MAX];
@@ -91,6 +93,19 @@ find_op(struct card *card, const char *name)
 	return &card->op[i];
 }
 
+/* A fence is seen by whoever has the lock next. */
+static void
+take_fences(struct card *card)
+{
+	unsigned int nr = atomic_exchange(&card->fences, 0);
+
+	if (nr == 0)
+		return;
+	find_op(card, "fence")->calls += nr;
+	for (uint16_t i = 0; i < VQS_MAX; i++)
+		card->vqs[i].runs = false;
+}
+
 /* Every op begins here: count it, see that ops do not overlap, go wrong as told. */
 static int
 op_enter(struct card *card, const char *name)
@@ -101,6 +116,7 @@ op_enter(struct card *card, const char *name)
 	if (card->step != NULL)
 		card->step(card, name, false, card->step_arg);
 	pthread_mutex_lock(&card->lock);
+	take_fences(card);
 	op = find_op(card, name);
 	op->calls++;
 	fault = op->fault;
@@ -265,6 +281,7 @@ loop_all(struct card *card)
 	bool busy = false;
 
 	pthread_mutex_lock(&card->lock);
+	take_fences(card);
 	if (!card->hanging) {
 		hear_doorbells(card);
 		for (uint16_t pair = 0; pair < card->conf.nr_pairs; pair++)
@@ -322,6 +339,7 @@ card_get_info(struct vdpa_device *dev, struct vdpa_info *info)
 		.iova_last = (UINT64_C(1) << 48) - 1,
 		.numa_node = -1,
 		.relay = card->conf.relay,
+		.op_deadline_ms = card->conf.hangs ? 0 : PATIENCE_MS,
 	};
 	if (card->conf.logs)
 		info->caps |= VDPA_CAP_DIRTY;
@@ -433,12 +451,8 @@ card_fence(struct vdpa_device *dev)
 {
 	struct card *card = card_of(dev);
 
-	/* an op may hang and hold the lock's place, not the lock */
-	pthread_mutex_lock(&card->lock);
-	find_op(card, "fence")->calls++;
-	for (uint16_t i = 0; i < VQS_MAX; i++)
-		card->vqs[i].runs = false;
-	pthread_mutex_unlock(&card->lock);
+	/* without the lock, under which the card calls upwards */
+	atomic_fetch_add(&card->fences, 1);
 	return 0;
 }
 
@@ -759,6 +773,7 @@ card_calls(struct card *card, const char *op)
 	unsigned int calls;
 
 	pthread_mutex_lock(&card->lock);
+	take_fences(card);
 	calls = find_op(card, op)->calls;
 	pthread_mutex_unlock(&card->lock);
 	return calls;

@@ -33,7 +33,8 @@ struct card_conf {
 	uint64_t caps_off; /**< capabilities taken away from it */
 	bool set_map;      /**< takes whole tables instead of map and unmap */
 	bool no_fence;
-	bool logs; /**< reports what it writes (VDPA_CAP_DIRTY) */
+	bool hangs; /**< its ops have the class's deadlines; else time enough on a busy machine */
+	bool logs;  /**< reports what it writes (VDPA_CAP_DIRTY) */
 	enum vdpa_relay_policy relay;
 	bool manual;          /**< works only in card_work() */
 	uint8_t mac_last;     /**< last byte of its MAC address; 0: that of CARD_MAC */

@@ -204,7 +204,7 @@ guest_set(struct guest *guest)
 {
 	int rc = vdpa_session_set(guest->session, &guest->wanted);
 
-	return rc != 0 ? rc : vdpa_session_sync(guest->session, 5000);
+	return rc != 0 ? rc : vdpa_session_sync(guest->session, 30000);
 }
 
 int
@@ -392,7 +392,7 @@ guest_command(struct guest *guest, uint8_t cls, uint8_t cmd, const void *data, u
 		{.iova = CTRL_IOVA + 2048, .len = 1},
 	};
 	struct vring_drv_done done;
-	uint64_t until = now_ms() + 2000;
+	uint64_t until = now_ms() + 30000;
 	uint16_t index = guest->ctrl_vq;
 
 	page[0] = cls;

@@ -18,7 +18,7 @@
 
 #define GUARD_BYTES UINT64_C(0x10000)
 #define TABLE_DESCS 8
-#define SYNC_MS     5000
+#define SYNC_MS     30000
 
 void
 net_sleep_ms(uint32_t ms)
@@ -34,12 +34,13 @@ net_eal_start(const char *vdev)
 	     level[] = "--log-level=lib.eal:error", vdevs[] = "--vdev";
 	char *argv[] = {
 		program, huge, option, memory, pci, telemetry, conf, level, vdevs, NULL, NULL};
-	char *copy = vdev != NULL ? strdup(vdev) : NULL;
+	static char copy[256];
 	int argc = RTE_DIM(argv) - 2;
 
+	snprintf(copy, sizeof(copy), "%s", vdev != NULL ? vdev : "");
 	argv[argc] = copy;
 	/* without one, not even the option */
-	if (rte_eal_init(copy != NULL ? argc + 1 : argc - 1, argv) < 0)
+	if (rte_eal_init(vdev != NULL ? argc + 1 : argc - 1, argv) < 0)
 		exit(1);
 }
 
@@ -318,7 +319,7 @@ net_guest_end(struct net_guest *g)
 int
 net_guest_stop(struct net_guest *g)
 {
-	return vdpa_session_stop(g->session, g->states, 2 * g->config.nr_pairs, 0);
+	return vdpa_session_stop(g->session, g->states, 2 * g->config.nr_pairs, SYNC_MS);
 }
 
 int
@@ -559,7 +560,7 @@ net_stat(struct vdpa_device *dev, uint16_t index, const char *name)
 void
 net_stat_wait(struct vdpa_device *dev, uint16_t index, const char *name, uint64_t value)
 {
-	for (int i = 0; i < 2000 && net_stat(dev, index, name) != value; i++)
+	for (int i = 0; i < 30000 && net_stat(dev, index, name) != value; i++)
 		net_sleep_ms(1);
 	assert_int_equal(net_stat(dev, index, name), value);
 }
@@ -576,7 +577,7 @@ link_up(struct net_guest *g)
 void
 net_link_wait(struct net_guest *g, bool up)
 {
-	for (int i = 0; i < 2000 && link_up(g) != up; i++)
+	for (int i = 0; i < 30000 && link_up(g) != up; i++)
 		net_sleep_ms(1);
 	assert_int_equal(link_up(g), up);
 }

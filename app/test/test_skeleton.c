@@ -64,7 +64,7 @@ frames_come_back(void **state)
 		memset(frame, k, len);
 		net_guest_fill(&g, 0, 64);
 		assert_true(net_guest_send(&g, 0, k % NET_SHAPES, NULL, frame, len));
-		assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 2000), len);
+		assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), len);
 		assert_memory_equal(got, frame, len);
 		if (k % 100 != 99)
 			continue;
@@ -94,10 +94,10 @@ a_frame_waits_for_a_receive_buffer_and_a_bad_ring_ends_its_queue(void **state)
 	net_sleep_ms(20);
 	assert_int_equal(net_guest_reap(&g, 0), 0);
 	net_guest_fill(&g, 0, 4);
-	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 2000), 60);
+	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), 60);
 	assert_int_equal(vring_drv_add(&g.pairs[0].tx.ring, &bad, 1, 0, NULL, NULL), 0);
 	net_guest_kick(&g, &g.pairs[0].tx);
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < 30000; i++) {
 		vdpa_device_status_get(g.dev, &status);
 		if (status.nr_vqs_running == 1)
 			break;

@@ -319,7 +319,7 @@ what_a_dead_device_took_is_done_again_and_no_more(void **state)
 		leave_requests(&g, death, blk_guest_inflight(&g));
 		blk_guest_start(&g);
 		for (unsigned int k = 0; k < 3; k++) {
-			assert_int_equal(blk_guest_wait(&g, 0, &cookie, 5000), 1);
+			assert_int_equal(blk_guest_wait(&g, 0, &cookie, 30000), 1);
 			assert_false(answered[(uintptr_t)cookie - 1]);
 			answered[(uintptr_t)cookie - 1] = true;
 		}
@@ -357,7 +357,7 @@ configuration_space_tells_the_disk(void **state)
 	assert_int_equal(c.max_discard_seg, SW_BLK_RANGES_MAX);
 	assert_int_equal(c.wce, 1);
 	assert_int_equal(vdpa_binding_config_write(g.binding, 32, &mode, 1), 0);
-	assert_int_equal(vdpa_session_sync(g.session, 5000), 0);
+	assert_int_equal(vdpa_session_sync(g.session, 30000), 0);
 	for (int i = 0; i < 500 && c.wce != 0; i++) {
 		usleep(10000);
 		vdpa_binding_config_read(g.binding, 0, &c, sizeof(c));

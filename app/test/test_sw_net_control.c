@@ -238,13 +238,13 @@ delay_us_holds_frames_and_no_worker(void **state)
 		while (net_guest_receive(&s, 0, NULL, got, sizeof(got)) < 0) {
 			net_guest_fill(&f, 0, 64);
 			assert_true(net_guest_send(&f, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
-			assert_int_equal(net_guest_wait(&f, 0, NULL, got, sizeof(got), 2000), 64);
+			assert_int_equal(net_guest_wait(&f, 0, NULL, got, sizeof(got), 30000), 64);
 			nr_fast++;
 			assert_true(net_now_us() - begin < 2000000);
 		}
 		assert_true(net_now_us() - begin >= 100000);
 		for (int i = 1; i < 5; i++)
-			assert_int_equal(net_guest_wait(&s, 0, NULL, got, sizeof(got), 2000), 64);
+			assert_int_equal(net_guest_wait(&s, 0, NULL, got, sizeof(got), 30000), 64);
 		net_guest_fill(&s, 0, 20);
 	}
 	assert_true(nr_fast > 300);
@@ -288,7 +288,7 @@ a_hanging_stop_is_fenced_and_a_neighbour_goes_on(void **state)
 	net_guest_fill(&n, 0, 64);
 	for (int i = 0; i < 50; i++) {
 		assert_true(net_guest_send(&n, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
-		assert_int_equal(net_guest_wait(&n, 0, NULL, got, sizeof(got), 2000), 64);
+		assert_int_equal(net_guest_wait(&n, 0, NULL, got, sizeof(got), 30000), 64);
 	}
 	assert_int_equal(net_stat(g.dev, TX, "packets"), packets);
 	assert_int_equal(net_guest_reap(&g, 0), 0);

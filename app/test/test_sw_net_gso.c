@@ -221,7 +221,7 @@ send_and_check(struct net_guest *a, struct net_guest *b, const struct gso *g, ui
 	assert_true(net_guest_send(a, 0, nr % NET_SHAPES, &g->hdr, g->bytes, g->data + g->payload));
 	for (unsigned int i = 0; i < nr; i++) {
 		struct virtio_net_hdr_v1 hdr;
-		int len = net_guest_wait(b, 0, &hdr, got, sizeof(got), 2000);
+		int len = net_guest_wait(b, 0, &hdr, got, sizeof(got), 30000);
 
 		check_segment(g, got, len, i, nr, &hdr, flags);
 		/* a driver gives buffers back as it goes */
@@ -251,7 +251,7 @@ frames_pass_whole_where_the_receiver_agreed(void **state)
 		net_guest_fill(&b, 0, UINT16_MAX);
 		assert_true(net_guest_send(
 			&a, 0, i % NET_SHAPES, &gso.hdr, gso.bytes, gso.data + gso.payload));
-		assert_int_equal(net_guest_wait(&b, 0, &hdr, got, sizeof(got), 2000),
+		assert_int_equal(net_guest_wait(&b, 0, &hdr, got, sizeof(got), 30000),
 			gso.data + gso.payload);
 		assert_memory_equal(got, gso.bytes, gso.data + gso.payload);
 		gso.hdr.num_buffers = hdr.num_buffers;
@@ -323,12 +323,12 @@ other_frames_wait_behind_segments_without_buffers(void **state)
 		int len;
 
 		net_guest_fill(&b, 0, 1);
-		len = net_guest_wait(&b, 0, &hdr, got, sizeof(got), 2000);
+		len = net_guest_wait(&b, 0, &hdr, got, sizeof(got), 30000);
 		check_segment(&gso, got, len, i, 20, &hdr, ACK);
 		assert_int_equal(net_guest_receive(&b, 0, NULL, got, sizeof(got)), -1);
 	}
 	net_guest_fill(&b, 0, 1);
-	assert_int_equal(net_guest_wait(&b, 0, NULL, got, sizeof(got), 2000), sizeof(small));
+	assert_int_equal(net_guest_wait(&b, 0, NULL, got, sizeof(got), 30000), sizeof(small));
 	/* what is held when the sender goes is given up */
 	assert_true(net_guest_send(&a, 0, NET_WHOLE, &gso.hdr, gso.bytes, gso.data + 20000));
 	net_stat_wait(a.dev, TX, "gso_cut", 2);
@@ -398,7 +398,7 @@ what_cannot_be_cut_is_dropped_and_counted(void **state)
 	gso = (struct gso){.vlan = true};
 	make(&gso, 1000, 1000, ACK);
 	assert_true(net_guest_send(&a, 0, NET_WHOLE, &gso.hdr, gso.bytes, gso.data + 1000));
-	assert_int_equal(net_guest_wait(&b, 0, &hdr, got, sizeof(got), 2000), gso.data + 1000);
+	assert_int_equal(net_guest_wait(&b, 0, &hdr, got, sizeof(got), 30000), gso.data + 1000);
 	check_segment(&gso, got, gso.data + 1000, 0, 1, &hdr, ACK);
 	close_pair(&a, &b);
 }

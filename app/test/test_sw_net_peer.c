@@ -56,7 +56,7 @@ exchange(struct net_guest *a, struct net_guest *b, uint32_t len, uint32_t seed)
 		fill_frame(frame, len, seed + way);
 		net_guest_fill(to, 0, UINT16_MAX);
 		assert_true(net_guest_send(from, 0, seed % NET_SHAPES, NULL, frame, len));
-		assert_int_equal(net_guest_wait(to, 0, NULL, got, sizeof(got), 2000), len);
+		assert_int_equal(net_guest_wait(to, 0, NULL, got, sizeof(got), 30000), len);
 		assert_memory_equal(got, frame, len);
 	}
 }
@@ -128,11 +128,11 @@ checksums_are_completed_only_for_the_end_that_needs_it(void **state)
 	net_guest_fill(&b, 0, 8);
 	fill_frame(frame, sizeof(frame), 1);
 	assert_true(net_guest_send(&a, 0, NET_WHOLE, &hdr, frame, sizeof(frame)));
-	assert_int_equal(net_guest_wait(&b, 0, &got_hdr, got, sizeof(got), 2000), 100);
+	assert_int_equal(net_guest_wait(&b, 0, &got_hdr, got, sizeof(got), 30000), 100);
 	assert_int_equal(got_hdr.flags, 0);
 	assert_true(memcmp(got, frame, sizeof(frame)) != 0);
 	assert_true(net_guest_send(&b, 0, NET_WHOLE, &hdr, frame, sizeof(frame)));
-	assert_int_equal(net_guest_wait(&a, 0, &got_hdr, got, sizeof(got), 2000), 100);
+	assert_int_equal(net_guest_wait(&a, 0, &got_hdr, got, sizeof(got), 30000), 100);
 	assert_int_equal(got_hdr.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
 	assert_memory_equal(got, frame, sizeof(frame));
 	net_guest_close(&a);
@@ -208,7 +208,7 @@ frames_wait_for_a_running_receiver_without_buffers(void **state)
 	assert_int_equal(net_stat(a.dev, TX, "packets"), 0);
 	for (int i = 0; i < 60; i++) {
 		net_guest_fill(&b, 0, 1);
-		assert_int_equal(net_guest_wait(&b, 0, NULL, got, sizeof(got), 2000), 100);
+		assert_int_equal(net_guest_wait(&b, 0, NULL, got, sizeof(got), 30000), 100);
 		fill_frame(frame, sizeof(frame), i);
 		assert_memory_equal(got, frame, sizeof(frame));
 	}
@@ -245,7 +245,7 @@ ends_with_different_numbers_of_pairs_share_what_both_have(void **state)
 	net_guest_fill(&b, 1, 4);
 	fill_frame(frame, sizeof(frame), 7);
 	assert_true(net_guest_send(&a, 1, NET_WHOLE, NULL, frame, sizeof(frame)));
-	assert_int_equal(net_guest_wait(&b, 1, NULL, got, sizeof(got), 2000), 64);
+	assert_int_equal(net_guest_wait(&b, 1, NULL, got, sizeof(got), 30000), 64);
 	assert_memory_equal(got, frame, sizeof(frame));
 	assert_int_equal(net_guest_start(&b, 1), 0);
 	assert_true(net_guest_send(&a, 1, NET_WHOLE, NULL, frame, sizeof(frame)));
@@ -343,7 +343,7 @@ an_end_may_come_and_go_under_load(void **state)
 		open_guest(&b, "b", round % 2 ? F(F_RING_PACKED) : F(NET_F_MRG_RXBUF));
 		r = (struct receiver){.guest = &b, .last = 0};
 		assert_int_equal(pthread_create(&r.thread, NULL, receive, &r), 0);
-		for (int i = 0; i < 3000; i++) {
+		for (int i = 0; i < 30000; i++) {
 			seed++;
 			fill_frame(frame, sizeof(frame), seed);
 			memcpy(frame, &seed, sizeof(seed));
@@ -397,14 +397,14 @@ a_guest_is_announced_to_the_other_end(void **state)
 		open_guest(&a, "a", 0);
 		/* the other end runs nobody yet */
 		assert_int_equal(vdpa_session_announce(a.session, mac), 0);
-		assert_int_equal(vdpa_session_sync(a.session, 2000), 0);
+		assert_int_equal(vdpa_session_sync(a.session, 30000), 0);
 		open_guest(&b, "b", formats[i]);
 		net_link_wait(&a, true);
 		exchange(&a, &b, 200, i);
 		net_guest_fill(&b, 0, UINT16_MAX);
 		for (unsigned int k = 0; k < 3; k++) {
 			assert_int_equal(vdpa_session_announce(a.session, mac), 0);
-			assert_int_equal(net_guest_wait(&b, 0, NULL, got, sizeof(got), 2000), 60);
+			assert_int_equal(net_guest_wait(&b, 0, NULL, got, sizeof(got), 30000), 60);
 			assert_memory_equal(got, wanted, sizeof(wanted));
 		}
 		assert_int_equal(net_stat(b.dev, RX, "packets"), 4);

@@ -90,7 +90,7 @@ frames_come_back_to(struct net_guest *g, uint16_t pair, uint16_t to, unsigned in
 		fill_frame(frame, len, i);
 		net_guest_fill(g, to, UINT16_MAX);
 		assert_true(net_guest_send(g, pair, i % NET_SHAPES, NULL, frame, len));
-		assert_int_equal(net_guest_wait(g, to, &hdr, got, sizeof(got), 2000), len);
+		assert_int_equal(net_guest_wait(g, to, &hdr, got, sizeof(got), 30000), len);
 		assert_memory_equal(got, frame, len);
 		assert_int_equal(hdr.flags, 0);
 		assert_int_equal(hdr.gso_type, 0);
@@ -152,7 +152,7 @@ the_pairs_that_run_share_out_all_queues(void **state)
 			net_guest_fill(&g, pair, UINT16_MAX);
 			put_into_queue(queue, frame, sizeof(frame));
 			assert_int_equal(
-				net_guest_wait(&g, pair, NULL, got, sizeof(got), 2000), 60);
+				net_guest_wait(&g, pair, NULL, got, sizeof(got), 30000), 60);
 			assert_memory_equal(got, frame, 60);
 		}
 	}
@@ -339,7 +339,7 @@ a_frame_is_sent_by_hand(void **state)
 	pthread_mutex_lock(&dev->link->lock);
 	assert_int_equal(sw_net_port_send(dev, frame, sizeof(frame)), 0);
 	pthread_mutex_unlock(&dev->link->lock);
-	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 2000), sizeof(frame));
+	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), sizeof(frame));
 	assert_memory_equal(got, frame, sizeof(frame));
 	net_guest_close(&g);
 	net_device_del("a");
@@ -451,6 +451,10 @@ main(void)
 		TEST(what_a_header_asks_for_is_marked_if_it_is_so),
 	};
 
+#ifdef __SANITIZE_THREAD__
+	fprintf(stderr, "an ethdev's ring is of DPDK's own build: how it hands over is not seen\n");
+	return 77;
+#endif
 	net_eal_start(RING);
 	pool = sw_net_pool_create("test", 8, RTE_PKTMBUF_HEADROOM + SW_NET_MBUF_BYTES);
 	if (pool == NULL)

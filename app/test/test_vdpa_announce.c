@@ -40,7 +40,7 @@ is_asked(struct guest *guest)
 static void
 wait_asked(struct guest *guest, bool asked)
 {
-	for (int i = 0; i < 2000 && is_asked(guest) != asked; i++)
+	for (int i = 0; i < 30000 && is_asked(guest) != asked; i++)
 		usleep(1000);
 	assert_int_equal(is_asked(guest), asked);
 }
@@ -77,25 +77,25 @@ test_a_guest_that_arrives_is_asked_until_it_answers(void **state)
 	(void)state;
 	setup(&card, &guest, &conf, ABLE);
 	assert_int_equal(guest_start(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	assert_false(is_asked(&guest));
 	for (unsigned int round = 0; round < 5; round++) {
 		before = interrupts(&guest);
 		arrive(&guest);
 		wait_asked(&guest, true);
-		for (int i = 0; i < 2000 && interrupts(&guest) == before; i++)
+		for (int i = 0; i < 30000 && interrupts(&guest) == before; i++)
 			usleep(1000);
 		assert_true(interrupts(&guest) > before);
 		assert_int_equal(guest_command(&guest, VIRTIO_NET_CTRL_ANNOUNCE,
 					 VIRTIO_NET_CTRL_ANNOUNCE_ACK, NULL, 0),
 			0);
 		assert_false(is_asked(&guest));
-		assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	}
 	/* a stop and a start where it is: nothing to tell */
 	assert_int_equal(vdpa_session_stop(guest.session, states, guest.wanted.nr_vqs, 0), 0);
 	assert_int_equal(guest_set(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	assert_false(is_asked(&guest));
 	vdpa_session_close(guest.session);
 	guest.session = NULL;
@@ -112,7 +112,7 @@ test_a_driver_that_begins_anew_is_not_asked(void **state)
 	(void)state;
 	setup(&card, &guest, &conf, ABLE);
 	assert_int_equal(guest_start(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	arrive(&guest);
 	wait_asked(&guest, true);
 	/* it is reset before it answered */
@@ -138,9 +138,9 @@ test_a_guest_that_cannot_announce_is_not_asked(void **state)
 
 		setup(&card, &guest, &conf, ABLE & ~lacks[i]);
 		assert_int_equal(guest_start(&guest), 0);
-		assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 		arrive(&guest);
-		assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 		assert_false(is_asked(&guest));
 		vdpa_session_close(guest.session);
 		guest.session = NULL;

@@ -103,7 +103,7 @@ give(struct path *p, unsigned int work)
 
 #define wait_for(condition)                                          \
 	do {                                                         \
-		uint64_t until_ = net_now_us() + 10000000;           \
+		uint64_t until_ = net_now_us() + 30000000;           \
 		while (!(condition)) {                               \
 			if (net_now_us() > until_)                   \
 				fail_msg("in vain: %s", #condition); \
@@ -455,7 +455,7 @@ frames_stay_in_order(
 	uint8_t frame[100] = {0}, got[100];
 
 	for (unsigned int round = 0; round < 200 || received < sent; round++) {
-		uint64_t until = net_now_us() + 5000000;
+		uint64_t until = net_now_us() + 30000000;
 
 		net_guest_fill(to, 0, UINT16_MAX);
 		net_guest_reap(from, 0);

@@ -49,14 +49,14 @@ frames_pass(const struct card_conf *conf, uint64_t features)
 
 	setup(&card, &guest, conf, features);
 	assert_int_equal(guest_start(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 1000, 10000), 0);
-	assert_int_equal(guest_exchange(&guest, 1, 1000, 10000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 1000, 30000), 0);
+	assert_int_equal(guest_exchange(&guest, 1, 1000, 30000), 0);
 	assert_int_equal(card_frames(card), 2000);
 	assert_int_equal(vdpa_session_stop(guest.session, states, 4, 0), 0);
 	assert_int_equal(states[1].avail, states[1].used);
 	/* it goes on where it stopped, with nothing said about positions */
 	assert_int_equal(guest_set(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 1000, 10000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 1000, 30000), 0);
 	assert_int_equal(card_frames(card), 3000);
 	vdpa_session_close(guest.session);
 	guest.session = NULL;
@@ -134,7 +134,7 @@ test_no_start_index_is_refused(void **state)
 	(void)state;
 	setup(&card, &guest, &conf, FEATURES_PLAIN);
 	assert_int_equal(guest_start(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
 	assert_int_equal(states[1].avail, 10);
 	guest_set(&guest);
@@ -143,7 +143,7 @@ test_no_start_index_is_refused(void **state)
 	/* the driver's reset makes it good again */
 	assert_int_equal(guest_reset_rings(&guest), 0);
 	assert_int_equal(guest_set(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	teardown(card, &guest);
 }
 
@@ -163,7 +163,7 @@ memory_changes(const struct card_conf *conf)
 		guest_hotplug(&guest, i % 2 == 0);
 		assert_int_equal(guest_set(&guest), 0);
 		assert_int_equal(card_maps(card), i % 2 == 0 ? 2 : 1);
-		assert_int_equal(guest_exchange(&guest, 0, 20 - sent, 5000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 20 - sent, 30000), 0);
 	}
 	/* mapped while it runs: no stop */
 	assert_int_equal(card_calls(card, "start"), starts);
@@ -189,20 +189,20 @@ queues_come_and_go(const struct card_conf *conf)
 	guest.vqs[3].ready = false;
 	assert_int_equal(guest_start(&guest), 0);
 	assert_int_equal(status_of(card).nr_vqs_running, 2);
-	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	guest.vqs[2].ready = true;
 	guest.vqs[3].ready = true;
 	assert_int_equal(guest_set(&guest), 0);
 	assert_int_equal(status_of(card).nr_vqs_running, 4);
-	assert_int_equal(guest_exchange(&guest, 1, 100, 5000), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 1, 100, 30000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	guest.vqs[0].ready = false;
 	assert_int_equal(guest_set(&guest), 0);
 	assert_int_equal(status_of(card).nr_vqs_running, 3);
-	assert_int_equal(guest_exchange(&guest, 1, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 1, 100, 30000), 0);
 	guest.vqs[0].ready = true;
 	assert_int_equal(guest_set(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	teardown(card, &guest);
 }
 
@@ -267,7 +267,7 @@ test_control_queue_is_served(void **state)
 				 &pairs, 2),
 		0);
 	assert_int_equal(status_of(card).nr_active_pairs, 2);
-	assert_int_equal(guest_exchange(&guest, 1, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 1, 100, 30000), 0);
 	assert_int_equal(
 		guest_command(&guest, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6),
 		0);
@@ -286,7 +286,7 @@ test_control_queue_is_served(void **state)
 	/* memory hot-plug restarts nothing and loses no setting */
 	guest_hotplug(&guest, true);
 	assert_int_equal(guest_set(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 1, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 1, 100, 30000), 0);
 	assert_int_equal(
 		guest_command(&guest, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, 6),
 		0);
@@ -305,7 +305,7 @@ test_configuration_changes_are_told(void **state)
 	setup(&card, &guest, &conf, FEATURES_PLAIN);
 	assert_int_equal(guest_start(&guest), 0);
 	vdpa_config_changed(card_device(card));
-	for (int i = 0; i < 1000 && __atomic_load_n(&guest.config_changes, __ATOMIC_SEQ_CST) == 0;
+	for (int i = 0; i < 30000 && __atomic_load_n(&guest.config_changes, __ATOMIC_SEQ_CST) == 0;
 		i++)
 		usleep(1000);
 	assert_int_equal(guest.config_changes, 1);
@@ -350,7 +350,7 @@ test_bad_wishes_change_nothing(void **state)
 	assert_int_equal(vdpa_session_set(guest.session, &guest.wanted), -EINVAL);
 	guest.wanted.nr_regions = 1;
 	guest.wanted.regions_seq--;
-	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	assert_null(vdpa_session_open(guest.binding, "second"));
 	assert_non_null(strstr(vdpa_error_text(), "attached already"));
 	teardown(card, &guest);
@@ -371,13 +371,13 @@ test_a_fresh_packed_ring_may_be_called_position_zero(void **state)
 	guest.vqs[1].base = (struct vdpa_vq_state){0, 0};
 	assert_int_equal(guest_start(&guest), 0);
 	/* exactly one round: now position 0 is the truth */
-	assert_int_equal(guest_exchange(&guest, 0, GUEST_RING, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, GUEST_RING, 30000), 0);
 	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
 	assert_int_equal(states[1].avail, 0);
 	guest.vqs[1].base = states[1];
 	guest.vqs[1].base_seq++;
 	assert_int_equal(guest_set(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	teardown(card, &guest);
 }
 
@@ -391,16 +391,16 @@ a_broken_ring_stops_one_queue(const struct card_conf *conf)
 
 	setup(&card, &guest, conf, FEATURES_PLAIN);
 	assert_int_equal(guest_start(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	avail = guest_va(&guest, guest.vqs[1].driver_iova);
 	avail[1] = 0x7000; /* the index runs away */
 	guest_kick(&guest, 1);
-	for (int i = 0; i < 2000 && __atomic_load_n(&guest.resets, __ATOMIC_SEQ_CST) == 0; i++)
+	for (int i = 0; i < 30000 && __atomic_load_n(&guest.resets, __ATOMIC_SEQ_CST) == 0; i++)
 		usleep(1000);
 	assert_int_equal(guest.resets, 1);
 	assert_int_equal(status_of(card).health, VDPA_HEALTH_DEGRADED);
 	assert_non_null(strstr(status_of(card).last_error, "virtqueue 1"));
-	assert_int_equal(guest_exchange(&guest, 1, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 1, 100, 30000), 0);
 	assert_int_equal(guest_set(&guest), 0);
 	assert_int_equal(status_of(card).nr_vqs_running, 3);
 	assert_int_equal(status_of(card).health, VDPA_HEALTH_DEGRADED);
@@ -443,14 +443,14 @@ an_op_fails(const char *op, bool set_map)
 		guest_hotplug(&guest, false);
 		guest_set(&guest);
 	}
-	assert_int_equal(vdpa_session_stop(guest.session, states, 4, 1000), 0);
+	assert_int_equal(vdpa_session_stop(guest.session, states, 4, 30000), 0);
 	if (card_calls(card, op) == 0)
 		fail_msg("%s was not called", op);
 	if (strcmp(op, "vq_stop") != 0 && status_of(card).failures == 0)
 		fail_msg("%s failed unheard", op);
 	assert_int_equal(guest_reset_rings(&guest), 0);
 	assert_int_equal(guest_set(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 50, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 50, 30000), 0);
 	assert_int_equal(status_of(card).health, VDPA_HEALTH_OK);
 	teardown(card, &guest);
 }
@@ -473,7 +473,8 @@ test_each_op_failing_once_is_reported(void **state)
 static void
 an_op_hangs(const char *op, bool no_fence)
 {
-	const struct card_conf conf = {.name = "hang", .nr_pairs = 2, .no_fence = no_fence};
+	const struct card_conf conf = {
+		.name = "hang", .nr_pairs = 2, .no_fence = no_fence, .hangs = true};
 	struct vdpa_vq_state states[4];
 	struct card *card, *other;
 	struct guest guest, neighbour;
@@ -489,15 +490,15 @@ an_op_hangs(const char *op, bool no_fence)
 	assert_non_null(guest.session);
 	guest.wanted.driver_ok = true;
 	assert_int_equal(vdpa_session_set(guest.session, &guest.wanted), 0);
-	assert_int_equal(guest_exchange(&neighbour, 0, 200, 5000), 0);
+	assert_int_equal(guest_exchange(&neighbour, 0, 200, 30000), 0);
 	begin = now_ms();
 	rc = vdpa_session_stop(guest.session, states, 4, 0);
-	assert_in_range(now_ms() - begin, 0, 1000);
+	assert_in_range(now_ms() - begin, 0, 1900);
 	assert_int_equal(rc, -ETIMEDOUT);
 	assert_int_equal(status_of(card).health, VDPA_HEALTH_FAILED);
 	if (!no_fence)
 		assert_int_equal(card_calls(card, "fence"), 1);
-	assert_int_equal(guest_exchange(&neighbour, 0, 200, 5000), 0);
+	assert_int_equal(guest_exchange(&neighbour, 0, 200, 30000), 0);
 	/* it cannot be freed while the op is in it */
 	assert_int_equal(card_destroy(card, true), -EBUSY);
 	vdpa_session_close(guest.session);
@@ -506,7 +507,7 @@ an_op_hangs(const char *op, bool no_fence)
 	assert_int_equal(guest_destroy_binding(&guest), -EBUSY);
 	/* the op returns after all: the device stays failed, and can be removed */
 	card_release(card);
-	for (rc = -EBUSY; rc == -EBUSY && now_ms() - begin < 20000; usleep(1000))
+	for (rc = -EBUSY; rc == -EBUSY && now_ms() - begin < 60000; usleep(1000))
 		rc = guest_destroy_binding(&guest);
 	assert_int_equal(rc, 0);
 	assert_int_equal(card_calls(card, "reset"), 1);
@@ -559,7 +560,7 @@ test_sessions_come_and_go_while_ops_are_slow(void **state)
 	guest.session = NULL;
 	assert_int_equal(guest_reset_rings(&guest), 0);
 	assert_int_equal(guest_start(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	assert_int_equal(card_calls(card, "start"), card_calls(card, "stop") + 1);
 	teardown(card, &guest);
 }
@@ -575,7 +576,7 @@ test_a_failed_device_recovers_by_a_reset(void **state)
 	setup(&card, &guest, &conf, FEATURES_PLAIN);
 	assert_int_equal(guest_start(&guest), 0);
 	vdpa_device_failed(card_device(card), -EIO, "the card is on fire");
-	for (int i = 0; i < 2000 && __atomic_load_n(&guest.resets, __ATOMIC_SEQ_CST) == 0; i++)
+	for (int i = 0; i < 30000 && __atomic_load_n(&guest.resets, __ATOMIC_SEQ_CST) == 0; i++)
 		usleep(1000);
 	assert_int_equal(status_of(card).health, VDPA_HEALTH_FAILED);
 	assert_string_equal(status_of(card).last_error, "the card is on fire");
@@ -584,7 +585,7 @@ test_a_failed_device_recovers_by_a_reset(void **state)
 	assert_int_equal(card_maps(card), 0);
 	assert_int_equal(guest_reset_rings(&guest), 0);
 	assert_int_equal(guest_set(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	assert_int_equal(status_of(card).health, VDPA_HEALTH_OK);
 	teardown(card, &guest);
 }

@@ -54,7 +54,9 @@ new_log(void)
 static bool
 logged(const uint8_t *log, uint64_t iova)
 {
-	return (log[(iova >> 12) / 8] >> ((iova >> 12) % 8) & 1) != 0;
+	const uint8_t *byte = &log[(iova >> 12) / 8];
+
+	return (__atomic_load_n(byte, __ATOMIC_RELAXED) >> ((iova >> 12) % 8) & 1) != 0;
 }
 
 static unsigned int
@@ -63,8 +65,15 @@ nr_logged(const uint8_t *log)
 	unsigned int nr = 0;
 
 	for (size_t i = 0; i < LOG_BYTES; i++)
-		nr += __builtin_popcount(log[i]);
+		nr += __builtin_popcount(__atomic_load_n(&log[i], __ATOMIC_RELAXED));
 	return nr;
+}
+
+static void
+clear_log(uint8_t *log)
+{
+	for (size_t i = 0; i < LOG_BYTES; i++)
+		__atomic_store_n(&log[i], 0, __ATOMIC_RELAXED);
 }
 
 static void
@@ -81,15 +90,15 @@ test_frames_pass_relayed(void **state)
 		setup(&card, &guest, &conf, formats[i]);
 		assert_int_equal(guest_start(&guest), 0);
 		assert_int_equal(status_of(card).mode, VDPA_MODE_RELAYED);
-		assert_int_equal(guest_exchange(&guest, 0, 1000, 10000), 0);
-		assert_int_equal(guest_exchange(&guest, 1, 1000, 10000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 1000, 30000), 0);
+		assert_int_equal(guest_exchange(&guest, 1, 1000, 30000), 0);
 		assert_int_equal(card_frames(card), 2000);
 		/* a looped frame is two entries, and each goes there and back */
 		assert_in_range(status_of(card).relayed, 8000, 8000 + 4 * GUEST_RING);
 		assert_int_equal(vdpa_session_stop(guest.session, states, 4, 0), 0);
 		assert_int_equal(states[0].avail, states[0].used);
 		assert_int_equal(guest_set(&guest), 0);
-		assert_int_equal(guest_exchange(&guest, 0, 1000, 10000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 1000, 30000), 0);
 		teardown(card, &guest);
 	}
 }
@@ -114,14 +123,14 @@ switch_over(const struct card_conf *conf, uint64_t features)
 					 i % 2 == 0 ? VDPA_RELAY_ALWAYS : VDPA_RELAY_AUTO),
 			0);
 		sent += guest_send(&guest, 0, 10);
-		assert_int_equal(guest_exchange(&guest, 0, 0, 5000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 0, 30000), 0);
 		assert_true(sent > 0);
 	}
 	assert_int_equal(guest_set(&guest), 0);
 	assert_int_equal(status_of(card).mode, VDPA_MODE_DIRECT);
 	/* direct again: the relay handles nothing */
 	relayed = status_of(card).relayed;
-	assert_int_equal(guest_exchange(&guest, 0, 500, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 500, 30000), 0);
 	assert_int_equal(status_of(card).relayed, relayed);
 	assert_in_range(status_of(card).phases[VDPA_PHASE_PAUSE].nr, 2, 200);
 	assert_int_equal(guest.bad, 0);
@@ -157,7 +166,7 @@ test_relay_off_and_the_promise_of_a_log(void **state)
 	set_log(&guest, log);
 	assert_int_equal(guest_start(&guest), 0);
 	assert_int_equal(status_of(card).mode, VDPA_MODE_RELAYED);
-	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	teardown(card, &guest);
 	munmap(log, LOG_BYTES);
 }
@@ -191,17 +200,17 @@ test_no_start_index_is_relayed(void **state)
 		setup(&card, &guest, &conf, formats[i]);
 		assert_int_equal(guest_start(&guest), 0);
 		assert_int_equal(status_of(card).mode, VDPA_MODE_DIRECT);
-		assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 		assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
 		assert_int_equal(guest_set(&guest), 0);
 		assert_int_equal(status_of(card).mode, VDPA_MODE_RELAYED);
 		assert_string_equal(status_of(card).mode_why, "no start index");
-		assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 		assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
 		assert_int_equal(guest_reset_rings(&guest), 0);
 		assert_int_equal(guest_set(&guest), 0);
 		assert_int_equal(status_of(card).mode, VDPA_MODE_DIRECT);
-		assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 		teardown(card, &guest);
 	}
 }
@@ -227,11 +236,35 @@ test_no_ring_position_is_relayed(void **state)
 				packed ? VDPA_MODE_RELAYED : VDPA_MODE_DIRECT);
 			assert_string_equal(
 				status_of(card).mode_why, packed ? "no ring position" : "");
-			assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+			assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 			assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
 		}
 		teardown(card, &guest);
 	}
+}
+
+/* One receive buffer's page, and rings. What was marked earlier may come late, once: try again. */
+static void
+one_frame_is_logged(struct guest *guest, uint8_t *log, bool packed)
+{
+	const struct vdpa_wanted_vq *vqs = guest->vqs;
+	uint64_t rx = packed ? vqs[0].desc_iova : vqs[0].device_iova;
+	uint64_t tx = packed ? vqs[1].desc_iova : vqs[1].device_iova;
+	unsigned int nr = 0;
+
+	for (int i = 0; i < 20 && (nr < 3 || nr > 3 + 6); i++) {
+		clear_log(log);
+		assert_int_equal(guest_exchange(guest, 0, 1, 30000), 0);
+		for (int k = 0; k < 30000; k++) {
+			nr = nr_logged(log);
+			if (nr >= 3 && logged(log, rx) && logged(log, tx))
+				break;
+			usleep(1000);
+		}
+	}
+	assert_true(logged(log, rx));
+	assert_true(logged(log, tx));
+	assert_in_range(nr, 3, 3 + 6);
 }
 
 /*
@@ -243,36 +276,24 @@ log_is_exact(const struct card_conf *conf, uint64_t features, enum vdpa_mode mod
 {
 	struct vdpa_vq_state states[2];
 	uint8_t *log = new_log(), *second = new_log();
-	uint64_t rx, tx;
 	struct card *card;
 	struct guest guest;
 
 	setup(&card, &guest, conf, features);
 	assert_int_equal(guest_start(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	set_log(&guest, log);
 	assert_int_equal(guest_set(&guest), 0);
 	assert_int_equal(status_of(card).mode, mode);
 	assert_int_equal(nr_logged(log), GUEST_REGION_BYTES / 4096);
-	usleep(120000);
-	memset(log, 0, LOG_BYTES);
-	assert_int_equal(guest_exchange(&guest, 0, 1, 5000), 0);
-	usleep(150000);
-	/* 100 frames came before it; buffers are given in the order of slots */
-	rx = guest.vqs[0].desc_iova;
-	tx = guest.vqs[1].desc_iova;
-	assert_true(logged(
-		log, (features & BIT(VIRTIO_F_RING_PACKED)) != 0 ? rx : guest.vqs[0].device_iova));
-	assert_true(logged(
-		log, (features & BIT(VIRTIO_F_RING_PACKED)) != 0 ? tx : guest.vqs[1].device_iova));
-	assert_in_range(nr_logged(log), 3, 3 + 6);
+	one_frame_is_logged(&guest, log, (features & BIT(VIRTIO_F_RING_PACKED)) != 0);
 	/* the log is replaced in running: all once more, and the first is left alone */
-	memset(log, 0, LOG_BYTES);
 	set_log(&guest, second);
 	assert_int_equal(guest_set(&guest), 0);
+	clear_log(log);
 	assert_int_equal(nr_logged(second), GUEST_REGION_BYTES / 4096);
-	memset(second, 0, LOG_BYTES);
-	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	clear_log(second);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
 	assert_int_equal(nr_logged(log), 0);
 	/*
@@ -284,7 +305,7 @@ log_is_exact(const struct card_conf *conf, uint64_t features, enum vdpa_mode mod
 	set_log(&guest, NULL);
 	assert_int_equal(guest_set(&guest), 0);
 	assert_int_equal(status_of(card).mode, VDPA_MODE_DIRECT);
-	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	teardown(card, &guest);
 	munmap(log, LOG_BYTES);
 	munmap(second, LOG_BYTES);
@@ -315,7 +336,7 @@ test_promise_of_the_log(void **state)
 	(void)state;
 	setup(&card, &guest, &conf, PLAIN);
 	assert_int_equal(guest_start(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	card_fault(card, "stop", CARD_DELAY, 30);
 	set_log(&guest, log);
 	assert_int_equal(vdpa_session_set(guest.session, &guest.wanted), 0);
@@ -334,7 +355,7 @@ test_promise_of_the_log(void **state)
 static void
 test_promise_of_a_device_that_hangs(void **state)
 {
-	const struct card_conf conf = {.name = "c0", .nr_pairs = 1};
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1, .hangs = true};
 	struct vdpa_vq_state states[2];
 	uint8_t *log = new_log();
 	struct card *card;
@@ -370,11 +391,11 @@ test_a_log_that_fails_is_replaced_by_the_relay(void **state)
 	(void)state;
 	setup(&card, &guest, &conf, PLAIN);
 	assert_int_equal(guest_start(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	card_fault(card, "dirty_start", CARD_FAIL, 0);
 	set_log(&guest, log);
 	assert_int_equal(guest_set(&guest), 0);
-	for (int i = 0; i < 5000 && status_of(card).mode != VDPA_MODE_RELAYED; i++)
+	for (int i = 0; i < 30000 && status_of(card).mode != VDPA_MODE_RELAYED; i++)
 		usleep(1000);
 	status = status_of(card);
 	assert_int_equal(status.mode, VDPA_MODE_RELAYED);
@@ -384,7 +405,7 @@ test_a_log_that_fails_is_replaced_by_the_relay(void **state)
 	assert_int_equal(vdpa_session_stop(guest.session, NULL, 0, 0), 0);
 	assert_int_equal(nr_logged(log), GUEST_REGION_BYTES / 4096);
 	assert_int_equal(guest_set(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	teardown(card, &guest);
 	munmap(log, LOG_BYTES);
 }
@@ -406,7 +427,7 @@ test_memory_changes_while_relayed(void **state)
 
 		guest_hotplug(&guest, i % 2 == 0);
 		assert_int_equal(guest_set(&guest), 0);
-		assert_int_equal(guest_exchange(&guest, 0, 20 - sent, 5000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 20 - sent, 30000), 0);
 	}
 	assert_int_equal(card_calls(card, "start"), 1);
 	teardown(card, &guest);
@@ -424,14 +445,14 @@ test_a_broken_ring_stops_one_relayed_queue(void **state)
 	(void)state;
 	setup(&card, &guest, &conf, PLAIN);
 	assert_int_equal(guest_start(&guest), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 10, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	avail = guest_va(&guest, guest.vqs[1].driver_iova);
 	avail[1] = 0x7000;
 	guest_kick(&guest, 1);
-	for (int i = 0; i < 2000 && __atomic_load_n(&guest.resets, __ATOMIC_SEQ_CST) == 0; i++)
+	for (int i = 0; i < 30000 && __atomic_load_n(&guest.resets, __ATOMIC_SEQ_CST) == 0; i++)
 		usleep(1000);
 	assert_int_equal(guest.resets, 1);
-	assert_int_equal(guest_exchange(&guest, 1, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&guest, 1, 100, 30000), 0);
 	assert_int_equal(guest_set(&guest), 0);
 	assert_int_equal(status_of(card).nr_vqs_running, 3);
 	teardown(card, &guest);
@@ -455,7 +476,7 @@ test_log_of_memory_far_apart(void **state)
 	assert_int_equal(guest_start(&guest), 0);
 	assert_int_equal(status_of(card).mode, VDPA_MODE_LOGGING);
 	for (unsigned int i = 0; i < 5; i++)
-		assert_int_equal(guest_exchange(&guest, 0, 100, 5000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
 	assert_true(status_of(card).dirty_pages > 0);
 	teardown(card, &guest);

@@ -85,9 +85,9 @@ swap_to(struct pair *pair, int card, struct vdpa_swap_report *report)
 static void
 wait_released(struct pair *pair, int card)
 {
-	for (int i = 0; i < 5000 && status_of(pair->cards[card]).running; i++)
+	for (int i = 0; i < 30000 && status_of(pair->cards[card]).running; i++)
 		usleep(1000);
-	for (int i = 0; i < 5000 && card_maps(pair->cards[card]) != 0; i++)
+	for (int i = 0; i < 30000 && card_maps(pair->cards[card]) != 0; i++)
 		usleep(1000);
 	assert_int_equal(card_maps(pair->cards[card]), 0);
 }
@@ -114,7 +114,7 @@ swaps(const struct card_conf *first, const struct card_conf *second, uint64_t fe
 		assert_true(moved_to == card_device(pair.cards[from]));
 		assert_true(vdpa_binding_device(pair.guest.binding) == card_device(pair.cards[to]));
 		guest_send(&pair.guest, 0, 10);
-		assert_int_equal(guest_exchange(&pair.guest, 0, 20, 5000), 0);
+		assert_int_equal(guest_exchange(&pair.guest, 0, 20, 30000), 0);
 		assert_true(card_frames(pair.cards[to]) >= frames + 20);
 		assert_true(status_of(pair.cards[to]).running);
 		assert_false(status_of(pair.cards[from]).running);
@@ -157,11 +157,11 @@ test_swap_then_delete_the_former(void **state)
 
 	(void)state;
 	open_pair(&pair, &first, &second, PLAIN);
-	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	assert_int_equal(swap_to(&pair, 1, NULL), 0);
 	assert_int_equal(vdpa_binding_destroy(pair.spare), 0);
 	assert_int_equal(card_destroy(pair.cards[0], false), 0);
-	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	assert_null(vdpa_device_find("c0"));
 	assert_true(vdpa_device_find("c1") == card_device(pair.cards[1]));
 	teardown(pair.cards[1], &pair.guest);
@@ -203,13 +203,13 @@ refused(const struct card_conf *second, uint64_t features, const char *item)
 	struct pair pair;
 
 	open_pair(&pair, &first, second, features);
-	assert_int_equal(guest_exchange(&pair.guest, 0, 10, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 10, 30000), 0);
 	assert_int_equal(swap_to(&pair, 1, &report), -ENOTSUP);
 	if (strstr(report.missing, item) == NULL)
 		fail_msg("'%s' is not in '%s'", item, report.missing);
 	assert_int_equal(card_calls(pair.cards[1], "map"), 0);
 	assert_int_equal(card_calls(pair.cards[0], "stop"), 0);
-	assert_int_equal(guest_exchange(&pair.guest, 0, 10, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 10, 30000), 0);
 	close_pair(&pair);
 }
 
@@ -273,7 +273,7 @@ test_swap_without_a_consumer(void **state)
 	assert_int_equal(report.pause_us, 0);
 	assert_int_equal(guest_reset_rings(&pair.guest), 0);
 	assert_int_equal(guest_start(&pair.guest), 0);
-	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	assert_in_range(card_frames(pair.cards[1]), 100, 100);
 	close_pair(&pair);
 }
@@ -283,28 +283,28 @@ static void
 goes_back(const char *op, enum card_fault fault, int error, uint64_t features)
 {
 	const struct card_conf first = {.name = "c0", .nr_pairs = 1};
-	const struct card_conf second = {.name = "c1", .nr_pairs = 1};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 1, .hangs = true};
 	struct vdpa_swap_report report;
 	struct pair pair;
 
 	open_pair(&pair, &first, &second, features);
-	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	card_fault(pair.cards[1], op, fault, 0);
 	guest_send(&pair.guest, 0, 20);
 	assert_int_equal(swap_to(&pair, 1, &report), error);
 	assert_int_equal(report.went_back, strcmp(op, "start") == 0);
 	assert_true(vdpa_binding_device(pair.guest.binding) == card_device(pair.cards[0]));
 	guest_send(&pair.guest, 0, 10);
-	assert_int_equal(guest_exchange(&pair.guest, 0, 0, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 0, 30000), 0);
 	assert_int_equal(pair.guest.resets, 0);
-	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	card_release(pair.cards[1]);
 	wait_released(&pair, 1);
 	/* it has come back: it can be tried again */
-	for (int i = 0; i < 5000 && swap_to(&pair, 1, NULL) != 0; i++)
+	for (int i = 0; i < 30000 && swap_to(&pair, 1, NULL) != 0; i++)
 		usleep(1000);
 	assert_true(vdpa_binding_device(pair.guest.binding) == card_device(pair.cards[1]));
-	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	assert_int_equal(status_of(pair.cards[1]).health, VDPA_HEALTH_OK);
 	close_pair(&pair);
 }
@@ -325,26 +325,26 @@ test_other_device_fails_or_hangs(void **state)
 static void
 test_former_device_hangs_in_a_swap(void **state)
 {
-	const struct card_conf first = {.name = "c0", .nr_pairs = 1};
+	const struct card_conf first = {.name = "c0", .nr_pairs = 1, .hangs = true};
 	const struct card_conf second = {.name = "c1", .nr_pairs = 1};
 	struct vdpa_swap_report report;
 	struct pair pair;
 
 	(void)state;
 	open_pair(&pair, &first, &second, PLAIN);
-	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	card_fault(pair.cards[0], "stop", CARD_HANG, 0);
 	assert_int_equal(swap_to(&pair, 1, &report), 0);
 	assert_true(report.forced);
-	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	assert_int_equal(pair.guest.resets, 0);
 	assert_int_equal(status_of(pair.cards[0]).health, VDPA_HEALTH_FAILED);
 	/* it is in the way of nobody, and goes when it has come back */
 	assert_int_equal(vdpa_binding_destroy(pair.spare), -EBUSY);
 	card_release(pair.cards[0]);
-	for (int i = 0; i < 5000 && swap_to(&pair, 0, NULL) != 0; i++)
+	for (int i = 0; i < 30000 && swap_to(&pair, 0, NULL) != 0; i++)
 		usleep(1000);
-	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	close_pair(&pair);
 }
 
@@ -373,7 +373,7 @@ plug(void *arg)
 					 &plugging->pair->guest.wanted),
 			0);
 		/* seen by the pass before the device has mapped it */
-		assert_int_equal(vdpa_session_sync(plugging->pair->guest.session, 5000), 0);
+		assert_int_equal(vdpa_session_sync(plugging->pair->guest.session, 30000), 0);
 	}
 	return NULL;
 }
@@ -398,7 +398,7 @@ memory_changes(unsigned int times, int result)
 	card_fault(pair.cards[1], "unmap", CARD_OK, 0);
 	pthread_join(thread, NULL);
 	assert_int_equal(report.rounds, result == 0 ? times + 1 : 3);
-	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	wait_released(&pair, result == 0 ? 0 : 1);
 	close_pair(&pair);
 }
@@ -415,7 +415,7 @@ test_memory_changes_meanwhile(void **state)
 static void
 stands_in(enum card_fault fault, uint64_t features)
 {
-	const struct card_conf first = {.name = "c0", .nr_pairs = 1};
+	const struct card_conf first = {.name = "c0", .nr_pairs = 1, .hangs = fault == CARD_HANG};
 	const struct card_conf second = {.name = "c1", .nr_pairs = 1};
 	bool packed = (features & BIT(VIRTIO_F_RING_PACKED)) != 0;
 	struct pair pair;
@@ -424,7 +424,7 @@ stands_in(enum card_fault fault, uint64_t features)
 	assert_int_equal(vdpa_binding_standin_set(pair.guest.binding, "c0"), -EINVAL);
 	assert_int_equal(vdpa_binding_standin_set(pair.guest.binding, "c1"), 0);
 	assert_string_equal(status_of(pair.cards[0]).standin, "c1");
-	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	guest_send(&pair.guest, 0, 20);
 	if (fault == CARD_HANG) {
 		card_fault(pair.cards[0], "stop", CARD_HANG, 0);
@@ -433,7 +433,7 @@ stands_in(enum card_fault fault, uint64_t features)
 	} else {
 		vdpa_device_failed(card_device(pair.cards[0]), -EIO, "it is broken");
 	}
-	for (int i = 0; i < 8000 && status_of(pair.cards[1]).swaps == 0; i++)
+	for (int i = 0; i < 30000 && status_of(pair.cards[1]).swaps == 0; i++)
 		usleep(1000);
 	assert_int_equal(status_of(pair.cards[1]).swaps, 1);
 	assert_int_equal(status_of(pair.cards[0]).health, VDPA_HEALTH_FAILED);
@@ -444,12 +444,12 @@ stands_in(enum card_fault fault, uint64_t features)
 		assert_int_equal(guest_set(&pair.guest), 0);
 	} else {
 		assert_int_equal(pair.guest.resets, 0);
-		assert_int_equal(guest_exchange(&pair.guest, 0, 0, 5000), 0);
+		assert_int_equal(guest_exchange(&pair.guest, 0, 0, 30000), 0);
 	}
-	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 5000), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	card_release(pair.cards[0]);
 	/* the binding of the former device is free only when it has come back */
-	for (int i = 0; i < 5000 && vdpa_binding_destroy(pair.spare) != 0; i++)
+	for (int i = 0; i < 30000 && vdpa_binding_destroy(pair.spare) != 0; i++)
 		usleep(1000);
 	pair.spare = NULL;
 	close_pair(&pair);
@@ -485,7 +485,9 @@ test_stand_in_that_cannot(void **state)
 		open_pair(&pair, &first, &second, PLAIN);
 		assert_int_equal(vdpa_binding_standin_set(pair.guest.binding, names[i]), 0);
 		vdpa_device_failed(card_device(pair.cards[0]), -EIO, "it is broken");
-		for (int k = 0; k < 5000 && pair.guest.resets == 0; k++)
+		for (int k = 0;
+			k < 30000 && __atomic_load_n(&pair.guest.resets, __ATOMIC_SEQ_CST) == 0;
+			k++)
 			usleep(1000);
 		assert_int_equal(pair.guest.resets, 1);
 		assert_int_equal(status_of(pair.cards[0]).health, VDPA_HEALTH_FAILED);
@@ -516,8 +518,8 @@ test_settings_of_the_driver_move(void **state)
 		VIRTIO_NET_OK);
 	for (int i = 0; i < 4; i++) {
 		assert_int_equal(swap_to(&pair, 1 - i % 2, NULL), 0);
-		assert_int_equal(guest_exchange(&pair.guest, 0, 50, 5000), 0);
-		assert_int_equal(guest_exchange(&pair.guest, 1, 50, 5000), 0);
+		assert_int_equal(guest_exchange(&pair.guest, 0, 50, 30000), 0);
+		assert_int_equal(guest_exchange(&pair.guest, 1, 50, 30000), 0);
 		vdpa_binding_config_read(pair.guest.binding, 0, shown, sizeof(shown));
 		assert_memory_equal(shown, mac, sizeof(mac));
 	}

@@ -318,6 +318,8 @@ frames_move(struct world *world)
 
 /* ---- one interleaving ---- */
 
+static const struct vdpa_binding_ops no_ops;
+
 static void
 begin(struct world *world, const struct variant *variant)
 {
@@ -339,8 +341,7 @@ begin(struct world *world, const struct variant *variant)
 	setup(&world->cards[0], &world->guest, &confs[0], variant->features);
 	world->cards[1] = card_create(&confs[1]);
 	assert_non_null(world->cards[1]);
-	world->spare = vdpa_binding_create(
-		"spare", card_device(world->cards[1]), &(struct vdpa_binding_ops){0}, NULL);
+	world->spare = vdpa_binding_create("spare", card_device(world->cards[1]), &no_ops, NULL);
 	assert_non_null(world->spare);
 	assert_int_equal(vdpa_binding_standin_set(world->guest.binding, "c1"), 0);
 	assert_int_equal(guest_start(&world->guest), 0);
