@@ -397,7 +397,8 @@ guest_command(struct guest *guest, uint8_t cls, uint8_t cmd, const void *data, u
 
 	page[0] = cls;
 	page[1] = cmd;
-	memcpy(page + 16, data, len_bytes);
+	if (len_bytes > 0)
+		memcpy(page + 16, data, len_bytes);
 	page[2048] = 0xff;
 	if (vring_drv_add(&guest->drv[index], bufs, 2, 1, cookie(0), NULL) != 0)
 		return -ENOSPC;

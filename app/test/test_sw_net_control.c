@@ -276,8 +276,10 @@ a_hanging_stop_is_fenced_and_a_neighbour_goes_on(void **state)
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 	net_stat_wait(g.dev, TX, "packets", 1);
 	before = net_now_us();
-	assert_int_equal(net_guest_stop(&g), -ETIMEDOUT);
-	assert_true(net_now_us() - before < 1000000);
+	/* by the class's own deadline, before that of an op */
+	assert_int_equal(
+		vdpa_session_stop(g.session, g.states, 2 * g.config.nr_pairs, 0), -ETIMEDOUT);
+	assert_true(net_now_us() - before < 1900000);
 	/* used->idx, read from memory */
 	assert_int_equal(g.states[TX].used, 1);
 	vdpa_device_status_get(g.dev, &status);
