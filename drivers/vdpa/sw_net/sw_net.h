@@ -16,6 +16,7 @@
  *	sw_net_link.c	who is the peer of whom, which queues make a path
  *	sw_net_path.c	the datapath: one burst of a transmit queue
  *	sw_net_port*.c	an ethdev as the other end
+ *	sw_net_fault.c	keys order, lie_len, hang_after
  *	sw_net_frame.c	a frame that is not of the common shape
  *	sw_net_gso.c	frames in mbufs: cut by DPDK's library, kept until there is room, received
  *	sw_net_mbuf.c	a frame as mbuf, and what its flags say in a virtio-net header
@@ -42,6 +43,7 @@
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 
+#include <rte_branch_prediction.h>
 #include <rte_log.h>
 
 #include "vdpa_emulated.h"
@@ -51,6 +53,9 @@
 
 #define SW_NET_PAIRS_MAX      128 /* 256 virtqueues, none left for a control virtqueue */
 #define SW_NET_PAIRS_MAX_CTRL 127
+
+#define SW_NET_FAULT_MAX      1000000000 /* of lie_len and hang_after */
+#define SW_NET_HANG_NEVER     UINT32_MAX
 
 extern int sw_net_logtype;
 #define SW_NET_LOG(level, fmt, ...) \
@@ -103,6 +108,9 @@ struct sw_net_args {
 	uint16_t mtu; /* 0: not offered */
 	uint16_t nr_pairs;
 	uint64_t features; /* offered */
+	bool random_order;
+	uint32_t lie_bytes;  /* added to each used length */
+	uint32_t hang_after; /* frames of a queue; SW_NET_HANG_NEVER */
 	struct vdpa_emulated_args common;
 };
 
@@ -127,8 +135,10 @@ struct sw_net_vq {
 	bool failed;                                /* reported as broken: not touched any more */
 	int memory_rc;                              /* what sw_net_vq_take_memory() came to */
 	bool mergeable, csum, guest_csum, in_order; /* agreed */
+	bool faulty;                                /* sw_net_fault_chains() */
 	uint8_t gso;                                /* agreed, SW_NET_GSO_* */
 	uint8_t hdr_bytes;
+	uint32_t fault_random;
 	uint16_t offload_mask;                 /* of flags and gso_type: what needs the long way */
 	struct virtio_net_hdr_v1 plain_header; /* of a received frame without offloads */
 };
@@ -143,6 +153,7 @@ struct sw_net_flow {
 	bool armed;
 	bool capturing; /* one of its ends captures */
 	bool blocked; /* frames wait for receive buffers */
+	bool gated;   /* how many frames may go, sw_net_fault_pass() says */
 	uint16_t unsignalled_bursts;
 	/* link lock: what flow_connect() is to set */
 	struct sw_net_vq *new_rx;
@@ -321,6 +332,23 @@ bool sw_net_arm(struct vdpa_path *path);
 void sw_net_settle(struct sw_net_flow *flow);
 /* A queue is broken: stop using it and report it, once. why NULL: what the ring says. */
 void sw_net_vq_fail(struct sw_net_vq *vq, const char *why);
+
+/* ---- sw_net_fault.c; on the worker ---- */
+/* What of the ends of a flow has changed: does anything hold frames up? */
+void sw_net_fault_gate(struct sw_net_flow *flow);
+/* How many of nr frames that wait may go now: keys delay_us and hang_after. */
+uint16_t sw_net_fault_pass(struct sw_net_flow *flow, uint16_t nr);
+/* An end of a flow that is gated completes nothing any more. */
+bool sw_net_fault_hangs(const struct sw_net_flow *flow);
+/* Put buffers that are about to be given back in another order, and lie about their lengths. */
+void sw_net_fault_chains(struct sw_net_vq *vq, struct vring_chain *chains, uint16_t nr);
+
+/* How many of nr frames that wait the flow may take now. */
+static inline uint16_t
+sw_net_pass(struct sw_net_flow *flow, uint16_t nr)
+{
+	return unlikely(flow->gated) ? sw_net_fault_pass(flow, nr) : nr;
+}
 
 /* ---- sw_net_frame.c; on the worker ---- */
 #define SW_NET_FRAME_MIN ETH_HLEN

@@ -12,7 +12,8 @@
 
 const char sw_net_keys[] =
 	"backend=loopback|null|peer|port,peer=NAME,port=ETHDEV,tso=on|off,mac=MAC,mtu=68-65535,"
-	"max_vqp=1-128," VDPA_EMULATED_KEYS;
+	"max_vqp=1-128,order=in|random,lie_len=0-1000000000,"
+	"hang_after=0-1000000000," VDPA_EMULATED_KEYS;
 
 static const char *const backends[] = {
 	[SW_NET_LOOPBACK] = "loopback",
@@ -22,6 +23,8 @@ static const char *const backends[] = {
 	NULL,
 };
 
+static const char *const orders[] = {"in", "random", NULL};
+
 enum key {
 	KEY_BACKEND,
 	KEY_PEER,
@@ -29,7 +32,10 @@ enum key {
 	KEY_TSO,
 	KEY_MAC,
 	KEY_MTU,
-	KEY_MAX_VQP
+	KEY_MAX_VQP,
+	KEY_ORDER,
+	KEY_LIE_LEN,
+	KEY_HANG_AFTER
 };
 
 static const char *const keys[] = {
@@ -40,6 +46,9 @@ static const char *const keys[] = {
 	[KEY_MAC] = "mac",
 	[KEY_MTU] = "mtu",
 	[KEY_MAX_VQP] = "max_vqp",
+	[KEY_ORDER] = "order",
+	[KEY_LIE_LEN] = "lie_len",
+	[KEY_HANG_AFTER] = "hang_after",
 	NULL,
 };
 
@@ -108,6 +117,14 @@ parse_key(unsigned int key, const char *name, const char *value, void *arg)
 		rc = vdpa_arg_uint32(name, value, 1, SW_NET_PAIRS_MAX, &number);
 		args->nr_pairs = number;
 		return rc;
+	case KEY_ORDER:
+		rc = vdpa_arg_choice(name, value, orders, &which);
+		args->random_order = which != 0;
+		return rc;
+	case KEY_LIE_LEN:
+		return vdpa_arg_uint32(name, value, 0, SW_NET_FAULT_MAX, &args->lie_bytes);
+	case KEY_HANG_AFTER:
+		return vdpa_arg_uint32(name, value, 0, SW_NET_FAULT_MAX, &args->hang_after);
 	}
 	return -EINVAL;
 }
@@ -162,6 +179,7 @@ sw_net_args_parse(const char *name, const char *text, struct sw_net_args *args)
 
 	memset(args, 0, sizeof(*args));
 	args->nr_pairs = 1;
+	args->hang_after = SW_NET_HANG_NEVER;
 	rc = vdpa_emulated_parse(text, keys, &args->common, parse_key, &parse);
 	if (rc == 0)
 		rc = check_backend(name, args);
@@ -173,5 +191,7 @@ sw_net_args_parse(const char *name, const char *text, struct sw_net_args *args)
 	/* an ethdev has one of its own */
 	if (args->mtu == 0 && args->backend != SW_NET_PORT)
 		features &= ~SW_NET_BIT(VIRTIO_NET_F_MTU);
+	if (args->random_order)
+		features &= ~SW_NET_BIT(VIRTIO_F_IN_ORDER);
 	return vdpa_emulated_features(&args->common, features, &args->features);
 }

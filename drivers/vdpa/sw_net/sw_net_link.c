@@ -249,6 +249,7 @@ flow_connect(void *arg)
 	flow->armed = true;
 	flow->blocked = false;
 	flow_capture(flow);
+	sw_net_fault_gate(flow);
 }
 
 /* With no worker. */
@@ -323,6 +324,7 @@ flow_init(struct sw_net_flow *flow, struct sw_net_vq *vq)
 	if (vq->dev->port != NULL) {
 		rc = sw_net_port_flow_init(flow, vq);
 		flow_capture(flow);
+		sw_net_fault_gate(flow);
 		return rc;
 	}
 	flow->tx = vq;

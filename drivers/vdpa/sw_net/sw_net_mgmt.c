@@ -178,4 +178,7 @@ VDPA_PMD_PARAMS(vdpa_sw_net,
 	"tso=<on|off> "
 	"mac=<xx:xx:xx:xx:xx:xx> "
 	"mtu=<68-65535> "
-	"max_vqp=<1-128> " VDPA_EMULATED_PMD_PARAMS);
+	"max_vqp=<1-128> "
+	"order=<in|random> "
+	"lie_len=<0-1000000000> "
+	"hang_after=<0-1000000000> " VDPA_EMULATED_PMD_PARAMS);

@@ -97,28 +97,55 @@ disarm(struct sw_net_flow *flow)
 	report_asked(flow);
 }
 
+static inline void
+give_back(struct sw_net_vq *vq, const struct vring_chain *chains, uint16_t nr, bool batch)
+{
+	vring_dev_consume(&vq->ring, chains, nr);
+	if (batch)
+		vring_dev_push_batch(&vq->ring, chains, nr);
+	else
+		vring_dev_push_chains(&vq->ring, chains, nr);
+	vring_dev_flush(&vq->ring);
+}
+
+/* By a device that is faulty, or reports what it writes. */
+static void
+give_back_noted(struct sw_net_vq *vq, const struct vring_chain *chains, uint16_t nr, bool batch)
+{
+	struct vring_chain told[RX_PEEK];
+
+	if (vq->faulty) {
+		memcpy(told, chains, nr * sizeof(*chains));
+		sw_net_fault_chains(vq, told, nr);
+		chains = told;
+		batch = false;
+	}
+	give_back(vq, chains, nr, batch);
+	if (is_logging(vq))
+		vdpa_dirty_chains(&vq->dev->vdpa, &vq->ring, chains, nr);
+}
+
+static inline void
+complete(struct sw_net_vq *vq, const struct vring_chain *chains, uint16_t nr, bool batch)
+{
+	/* one branch for both */
+	if (unlikely(vq->faulty | is_logging(vq)))
+		give_back_noted(vq, chains, nr, batch);
+	else
+		give_back(vq, chains, nr, batch);
+}
+
 /* Give nr transmit buffers back. */
 static inline void
 complete_tx(struct sw_net_vq *tx, const struct vring_chain *out, uint16_t nr)
 {
-	vring_dev_consume(&tx->ring, out, nr);
-	if (tx->in_order)
-		vring_dev_push_batch(&tx->ring, out, nr);
-	else
-		vring_dev_push_chains(&tx->ring, out, nr);
-	vring_dev_flush(&tx->ring);
-	if (unlikely(is_logging(tx)))
-		vdpa_dirty_chains(&tx->dev->vdpa, &tx->ring, out, nr);
+	complete(tx, out, nr, tx->in_order);
 }
 
 static inline void
 complete_rx(struct sw_net_vq *rx, const struct vring_chain *in, uint16_t nr)
 {
-	vring_dev_consume(&rx->ring, in, nr);
-	vring_dev_push_chains(&rx->ring, in, nr);
-	vring_dev_flush(&rx->ring);
-	if (unlikely(is_logging(rx)))
-		vdpa_dirty_chains(&rx->dev->vdpa, &rx->ring, in, nr);
+	complete(rx, in, nr, false);
 }
 
 /* Bytes of frames among chains whose headers may be cut off. */
@@ -142,7 +169,7 @@ discard(struct sw_net_flow *flow, enum sw_net_stat why)
 		sw_net_vq_fail(tx, NULL);
 		return finish_burst(flow, 0);
 	}
-	nr = vdpa_delay_pass(&flow->delay, nr);
+	nr = sw_net_pass(flow, nr);
 	for (uint16_t i = 0; i < nr; i++)
 		bytes += frame_bytes(tx, &out.chains[i]);
 	if (nr != 0) {
@@ -345,7 +372,7 @@ forward(struct sw_net_flow *flow)
 		sw_net_vq_fail(tx, NULL);
 		return finish_burst(flow, 0);
 	}
-	nr_out = vdpa_delay_pass(&flow->delay, nr_out);
+	nr_out = sw_net_pass(flow, nr_out);
 	if (nr_out == 0) {
 		flow->blocked = false;
 		return finish_burst(flow, 0);
@@ -397,7 +424,7 @@ sw_net_arm(struct vdpa_path *path)
 	struct sw_net_flow *flow = (struct sw_net_flow *)path;
 	bool more;
 
-	if (!usable(flow->tx))
+	if (!usable(flow->tx) || (flow->gated && sw_net_fault_hangs(flow)))
 		return false;
 	flow->armed = true;
 	more = vring_dev_arm(&flow->tx->ring);

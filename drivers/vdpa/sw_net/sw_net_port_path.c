@@ -214,7 +214,7 @@ tx_poll(struct vdpa_path *path)
 		sw_net_vq_fail(tx, NULL);
 		return sw_net_finish_burst(flow, 0);
 	}
-	nr = vdpa_delay_pass(&flow->delay, nr);
+	nr = sw_net_pass(flow, nr);
 	held->at = held->nr = 0;
 	for (; done < nr && held->nr < SW_NET_BURST; done++) {
 		rc = take(port, tx, held, &out.chains[done]);
@@ -270,7 +270,7 @@ rx_poll(struct vdpa_path *path)
 
 	if (unlikely(flow->armed))
 		sw_net_disarm(flow);
-	if (unlikely(!sw_net_vq_usable(rx)))
+	if (unlikely(!sw_net_vq_usable(rx) || (flow->gated && sw_net_fault_hangs(flow))))
 		return 0;
 	port = rx->dev->port;
 	end = &port->rx[rx->index / 2];
@@ -311,7 +311,7 @@ rx_arm(struct vdpa_path *path)
 	const struct sw_net_port *port;
 	const struct sw_net_port_rx *end;
 
-	if (!sw_net_vq_usable(flow->rx))
+	if (!sw_net_vq_usable(flow->rx) || (flow->gated && sw_net_fault_hangs(flow)))
 		return false;
 	if (sw_net_is_holding(flow->held))
 		return sw_net_arm_rx(flow);

@@ -31,7 +31,8 @@ sw_net_get_info(struct vdpa_device *vdpa, struct vdpa_info *info)
 	info->config_size_bytes = sizeof(struct virtio_net_config);
 	info->features = dev->args.features;
 	vdpa_emulated_info(&dev->args.common, info);
-	info->caps |= VDPA_CAP_IN_ORDER;
+	if (!dev->args.random_order)
+		info->caps |= VDPA_CAP_IN_ORDER;
 	return 0;
 }
 

@@ -50,6 +50,7 @@ sw_net_vq_init(struct sw_net_dev *dev, const struct vdpa_vq_config *config)
 	vq->guest_csum = (features & SW_NET_BIT(VIRTIO_NET_F_GUEST_CSUM)) != 0;
 	vq->gso = agreed_gso(features, config->index % 2 == 1);
 	vq->in_order = (features & SW_NET_BIT(VIRTIO_F_IN_ORDER)) != 0;
+	vq->faulty = dev->args.random_order || dev->args.lie_bytes != 0;
 	vq->hdr_bytes = sizeof(struct virtio_net_hdr);
 	if (vq->mergeable || (features & SW_NET_BIT(VIRTIO_F_VERSION_1)) != 0)
 		vq->hdr_bytes = sizeof(struct virtio_net_hdr_v1);
