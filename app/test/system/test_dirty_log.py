@@ -15,10 +15,10 @@ from guest_memory import PAGE_SIZE, GuestMemory, Region, create_memory_file
 from migration import mode_of
 from proc import wait_until
 from raw_nic import BASIC, WANTED_PROTOCOL, RawNic
-from traffic import Stream
+from traffic import HEADER, Stream
 from vhost_user import Feature, Protocol, bits
-from vnet import run_flows
-from vring import DESC_SIZE
+from vnet import NET_HDR_SIZE, run_flows
+from vring import DESC_SIZE, Used
 
 pytestmark = pytest.mark.ours
 
@@ -75,7 +75,8 @@ class LoggedNic(RawNic):
             done = poll_rx()
             for used in done:
                 addr = pair._rx_base + used.token * pair.rx_size
-                self.written |= span(addr, pair.rx_size if used.length is None else used.length)
+                length = pair.rx_size if used.length is None else used.length
+                self.written |= span(addr, min(length, pair.rx_size))
             return done
         pair.rx.poll = poll
         return self
@@ -340,3 +341,41 @@ def test_each_stop_hands_over_what_was_marked(raw, devargs, packed, events):
     wait_all_marked(nic, log)
     for _ in range(5):
         nic.start_again(exact(nic, log, stream, 20, stop=True))
+
+
+def see_through_lies(nic):
+    """Let the driver take the length of a frame from the frame. Used lengths as they come."""
+    pair, lengths = nic.net[0], []
+    poll = pair.rx.poll
+
+    def honest():
+        done = poll()
+        lengths.extend(used.length for used in done)
+        heads = (nic.mem.read(pair._rx_base + used.token * pair.rx_size + NET_HDR_SIZE,
+                              HEADER.size) for used in done)
+        return [Used(used.token, NET_HDR_SIZE + HEADER.unpack(head)[6])
+                for used, head in zip(done, heads)]
+    pair.rx.poll = honest
+    return lengths
+
+
+@pytest.mark.parametrize('devargs, packed', [
+    ('', False), ('', True), ('log=off', False), ('relay=always', True)],
+    ids=['log-split', 'log-packed', 'mirrored-split', 'relayed-packed'])
+def test_a_length_that_lies_marks_no_more_than_the_buffer(raw, devargs, packed):
+    lie = 100000
+    _, nic = raw(','.join(filter(None, [f'lie_len={lie}', devargs])), packed,
+                 events=packed)
+    lengths = see_through_lies(nic)
+    stream = Stream(0, sizes=(200, 1400))
+    log = Log(log_bytes(nic))
+    nic.log_to(log)
+    nic.log_on()
+    wait_all_marked(nic, log)
+    lengths.clear()
+    for frames in (1, 10, 100):
+        exact(nic, log, stream, frames)
+    if devargs:
+        assert set(lengths) == {nic.net[0].rx_size}, 'the relay clamps to the buffer'
+    else:
+        assert min(lengths) > lie, 'the device does not lie'

@@ -12,9 +12,9 @@ import pytest
 
 from guest_memory import Region, create_memory_file
 from proc import ProgramError
-from raw_nic import RawNic
+from raw_nic import BASIC, RawNic
 from traffic import Stream
-from vhost_user import Disconnected, NoAnswer, Protocol, bits
+from vhost_user import Disconnected, Feature, NoAnswer, Protocol, bits
 from vnet import run_flows
 
 pytestmark = pytest.mark.ours
@@ -78,6 +78,33 @@ def test_device_whose_config_space_fails_is_not_made(make_backend):
     with pytest.raises(ProgramError, match='ended with 1'):
         backend.start()
     assert 'config_read' in backend.running_program.text()
+
+
+@pytest.mark.parametrize('relay, packed', [('auto', True), ('always', False), ('always', True)],
+                         ids=['direct-packed', 'relayed-split', 'relayed-packed'])
+def test_a_device_that_completes_nothing_more_stops_when_told(make_backend, nics, relay, packed):
+    """Frames before that are back, its positions are told in time and tell no more than that."""
+    done = 300
+    backend = make_backend(sockets=2, devargs=[f'hang_after={done},relay={relay}', '']).start()
+    features = BASIC | (bits(Feature.RING_PACKED) if packed else 0)
+    sick, witness = (nics(features=features).bring_up(path) for path in backend.paths)
+    stream, other = Stream(0), Stream(1)
+    run_flows(sick.flows([stream]), 400, idle_s=0.5)
+    books = stream.books()
+    assert books.received == done and books.lost == list(range(done, stream.sent())), str(books)
+    assert stream.outstanding()
+    run_flows(witness.flows([other]), 500)
+    start = time.monotonic()
+    bases = sick.stop()
+    assert time.monotonic() - start < STOP_LIMIT_S
+    sick.net[0].reclaim()
+    sick.net[0].receive_only()
+    assert stream.books().received == done
+    assert [base & 0xffff for base in bases] == [ring.base() & 0xffff for ring in sick.rings]
+    sick.disconnect()
+    run_flows(witness.flows([other]), 500)
+    assert other.books().clean(), str(other.books())
+    assert backend.stop() == 0
 
 
 def test_a_delayed_device_is_only_late(make_backend, nics):
