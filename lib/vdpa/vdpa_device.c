@@ -27,28 +27,18 @@
 #define CVQ_ONLY_FEATURES                                                                      \
 	(BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) | BIT(VIRTIO_NET_F_CTRL_VLAN) | \
 		BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR))
-#define STOP_ALL_MS      1200 /* the stop deadline + 1 s */
-#define STOP_ALL_DEVICES 1024
 
 RTE_LOG_REGISTER(vdpa_logtype, lib.vdpa, NOTICE);
 
 /* Taken before any device's lock. */
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct vdpa_device_priv *devices, **devices_tail = &devices;
-static struct vdpa_mgmtdev *mgmtdevs;
 static struct vdpa_bus_driver *bus_drivers;
-static atomic_bool stopping;
 /*
  * Which device stands behind which struct vdpa_device_priv. glibc lets readers in while a writer
  * waits, so that one may hold it twice; a writer's turn comes as nobody waits under it.
  */
 static pthread_rwlock_t moves = PTHREAD_RWLOCK_INITIALIZER;
-
-static struct {
-	pthread_mutex_t lock;
-	void (*fn)(enum vdpa_event_type type, const char *device, const char *text, void *arg);
-	void *arg;
-} listener = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void
 vdpa_moves_hold(void)
@@ -60,50 +50,6 @@ void
 vdpa_moves_release(void)
 {
 	pthread_rwlock_unlock(&moves);
-}
-
-void
-vdpa_event_listen(
-	void (*fn)(enum vdpa_event_type type, const char *device, const char *text, void *arg),
-	void *arg)
-{
-	pthread_mutex_lock(&listener.lock);
-	listener.fn = fn;
-	listener.arg = arg;
-	pthread_mutex_unlock(&listener.lock);
-}
-
-void
-vdpa_device_event(struct vdpa_device_priv *priv, enum vdpa_event_type type, const char *format, ...)
-{
-	bool failure = type == VDPA_EVENT_VQ_FAILED || type == VDPA_EVENT_DEVICE_FAILED;
-	char text[sizeof(priv->last_error)], name[VDPA_NAME_MAX];
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(text, sizeof(text), format, ap);
-	va_end(ap);
-	pthread_mutex_lock(&priv->lock);
-	snprintf(name, sizeof(name), "%s", priv->dev->name);
-	if (failure) {
-		memcpy(priv->last_error, text, sizeof(text));
-		priv->failures++;
-	}
-	pthread_mutex_unlock(&priv->lock);
-	pthread_mutex_lock(&listener.lock);
-	if (listener.fn != NULL)
-		listener.fn(type, name, text, listener.arg);
-	else if (failure)
-		VDPA_LOG(ERR, "%s: %s", name, text);
-	else
-		VDPA_LOG(INFO, "%s: %s", name, text);
-	pthread_mutex_unlock(&listener.lock);
-}
-
-bool
-vdpa_stopping(void)
-{
-	return atomic_load(&stopping);
 }
 
 static int
@@ -377,113 +323,6 @@ vdpa_device_foreach(int (*fn)(struct vdpa_device *dev, void *arg), void *arg)
 	return rc;
 }
 
-void
-vdpa_mgmtdev_register(struct vdpa_mgmtdev *mgmtdev)
-{
-	struct vdpa_mgmtdev **at = &mgmtdevs;
-
-	while (*at != NULL)
-		at = &(*at)->next;
-	*at = mgmtdev;
-}
-
-struct vdpa_mgmtdev *
-vdpa_mgmtdev_find(const char *name)
-{
-	struct vdpa_mgmtdev *mgmtdev = mgmtdevs;
-
-	while (mgmtdev != NULL && strcmp(mgmtdev->name, name) != 0)
-		mgmtdev = mgmtdev->next;
-	return mgmtdev;
-}
-
-int
-vdpa_mgmtdev_foreach(int (*fn)(struct vdpa_mgmtdev *mgmtdev, void *arg), void *arg)
-{
-	int rc = 0;
-
-	for (struct vdpa_mgmtdev *mgmtdev = mgmtdevs; mgmtdev != NULL && rc == 0;
-		mgmtdev = mgmtdev->next)
-		rc = fn(mgmtdev, arg);
-	return rc;
-}
-
-void
-vdpa_bus_driver_register(struct vdpa_bus_driver *driver)
-{
-	struct vdpa_bus_driver **at = &bus_drivers;
-
-	while (*at != NULL)
-		at = &(*at)->next;
-	*at = driver;
-}
-
-struct vdpa_bus_driver *
-vdpa_bus_driver_find(const char *name)
-{
-	struct vdpa_bus_driver *driver = bus_drivers;
-
-	while (driver != NULL && strcmp(driver->name, name) != 0)
-		driver = driver->next;
-	return driver;
-}
-
-void
-vdpa_device_set_bound(struct vdpa_device *dev, const char *text)
-{
-	pthread_mutex_lock(&dev->priv->lock);
-	snprintf(dev->priv->bound, sizeof(dev->priv->bound), "%s", text != NULL ? text : "");
-	pthread_mutex_unlock(&dev->priv->lock);
-}
-
-const char *
-vdpa_phase_name(enum vdpa_phase phase)
-{
-	static const char *const names[] = {
-#define PHASE_NAME(name, text) [name] = text,
-		VDPA_PHASES(PHASE_NAME)
-#undef PHASE_NAME
-	};
-
-	return names[phase];
-}
-
-const char *
-vdpa_mode_name(enum vdpa_mode mode)
-{
-	static const char *const names[] = {
-#define MODE_NAME(name, text) [name] = text,
-		VDPA_MODES(MODE_NAME)
-#undef MODE_NAME
-	};
-
-	return (unsigned int)mode < RTE_DIM(names) ? names[mode] : NULL;
-}
-
-const char *
-vdpa_relay_name(enum vdpa_relay_policy relay)
-{
-	static const char *const names[] = {
-#define RELAY_NAME(name, text) [name] = text,
-		VDPA_RELAYS(RELAY_NAME)
-#undef RELAY_NAME
-	};
-
-	return (unsigned int)relay < RTE_DIM(names) ? names[relay] : NULL;
-}
-
-const char *
-vdpa_health_name(enum vdpa_health health)
-{
-	static const char *const names[] = {
-#define HEALTH_NAME(name, text) [name] = text,
-		VDPA_HEALTHS(HEALTH_NAME)
-#undef HEALTH_NAME
-	};
-
-	return (unsigned int)health < RTE_DIM(names) ? names[health] : NULL;
-}
-
 int
 vdpa_device_config_load(struct vdpa_device_priv *priv)
 {
@@ -501,165 +340,6 @@ vdpa_device_config_load(struct vdpa_device_priv *priv)
 	memcpy(priv->config, config, size);
 	pthread_mutex_unlock(&priv->lock);
 	return 0;
-}
-
-static void
-status_of_net(const struct vdpa_device_priv *priv, struct vdpa_device_status *status)
-{
-	struct virtio_net_config config;
-
-	memcpy(&config, priv->config, sizeof(config));
-	if ((priv->contract.features & BIT(VIRTIO_NET_F_MAC)) != 0)
-		memcpy(status->mac, config.mac, sizeof(status->mac));
-	if ((priv->contract.features & BIT(VIRTIO_NET_F_MTU)) != 0)
-		status->mtu = rte_le_to_cpu_16(config.mtu);
-	if ((priv->contract.features & BIT(VIRTIO_NET_F_STATUS)) != 0)
-		status->link_down = (config.status & rte_cpu_to_le_16(VIRTIO_NET_S_LINK_UP)) == 0;
-}
-
-void
-vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *status)
-{
-	struct vdpa_device_priv *priv;
-	const struct vdpa_session *session;
-
-	vdpa_moves_hold();
-	priv = dev->priv;
-	memset(status, 0, sizeof(*status));
-	snprintf(status->name, sizeof(status->name), "%s", dev->name);
-	if (dev->mgmtdev != NULL)
-		snprintf(status->mgmtdev, sizeof(status->mgmtdev), "%s", dev->mgmtdev->name);
-	if (priv->binding != NULL)
-		memcpy(status->standin, priv->binding->standin, sizeof(status->standin));
-	status->virtio_id = priv->info.virtio_id;
-	status->nr_vqs = priv->contract.nr_vqs;
-	status->nr_pairs = priv->contract.nr_pairs;
-	status->features_offered = priv->contract.features;
-	status->caps = priv->info.caps;
-
-	pthread_mutex_lock(&priv->lock);
-	memcpy(status->bound, priv->bound, sizeof(status->bound));
-	memcpy(status->last_error, priv->last_error, sizeof(status->last_error));
-	status->health = priv->health;
-	status->sessions = priv->sessions;
-	status->starts = priv->starts;
-	status->swaps = priv->swaps;
-	status->failures = priv->failures;
-	session = priv->binding != NULL ? priv->binding->session : NULL;
-	if (session != NULL) {
-		status->attached = true;
-		memcpy(status->peer, session->peer, sizeof(status->peer));
-		status->features_agreed = session->features;
-	}
-	status->relay = priv->relay;
-	status->log = priv->log;
-	status->dirty_pages = priv->dirty_pages;
-	status->dirty_tables = priv->dirty_tables;
-	for (int i = 0; i < VDPA_NR_PHASES; i++)
-		vdpa_times_stat(&priv->phases[i], &status->phases[i]);
-	status->relayed = priv->relayed;
-	status->lag_max = priv->lag_max;
-	if (priv->binding != NULL && priv->binding->relay != NULL)
-		vdpa_relay_counters(priv->binding->relay, status);
-	if (priv->binding != NULL && priv->binding->run.session != NULL) {
-		status->running = true;
-		status->mode = priv->mode;
-		snprintf(status->mode_why, sizeof(status->mode_why), "%s", priv->mode_why);
-		status->nr_vqs_running = priv->binding->run.nr_vqs;
-		status->nr_active_pairs = priv->binding->run.nr_active_pairs;
-	}
-	if (priv->info.virtio_id == VIRTIO_ID_NET)
-		status_of_net(priv, status);
-	pthread_mutex_unlock(&priv->lock);
-	vdpa_moves_release();
-}
-
-int
-vdpa_device_vq_stats(struct vdpa_device *dev, uint16_t index, uint64_t values[VDPA_VQ_STATS_MAX])
-{
-	int nr = 0, rc;
-
-	if (dev->ops->vq_stats == NULL)
-		return -ENOTSUP;
-	if (index >= dev->priv->info.nr_vqs_max)
-		return -EINVAL;
-	rc = dev->ops->vq_stats(dev, index, values);
-	if (rc != 0)
-		return rc;
-	while (dev->ops->vq_stat_names[nr] != NULL)
-		nr++;
-	return nr;
-}
-
-static void
-report_queued(struct vdpa_device_priv *priv)
-{
-	struct vdpa_binding *binding;
-
-	pthread_mutex_lock(&priv->lock);
-	binding = priv->binding;
-	if (binding != NULL)
-		vdpa_work_queue(&binding->work);
-	pthread_mutex_unlock(&priv->lock);
-}
-
-void
-vdpa_config_changed(struct vdpa_device *dev)
-{
-	vdpa_moves_hold();
-	if (dev->priv != NULL) {
-		atomic_store(&dev->priv->config_changed, true);
-		report_queued(dev->priv);
-	}
-	vdpa_moves_release();
-}
-
-void
-vdpa_priv_failed(struct vdpa_device_priv *priv, int error, const char *why)
-{
-	atomic_store(&priv->failed_why, why);
-	atomic_store(&priv->failed, error != 0 ? error : -EIO);
-	report_queued(priv);
-}
-
-void
-vdpa_device_failed(struct vdpa_device *dev, int error, const char *why)
-{
-	vdpa_moves_hold();
-	if (dev->priv != NULL)
-		vdpa_priv_failed(dev->priv, error, why);
-	vdpa_moves_release();
-}
-
-void
-vdpa_vq_failed(struct vdpa_device *dev, uint16_t index, int error, const char *why)
-{
-	struct vdpa_device_priv *priv;
-
-	vdpa_moves_hold();
-	priv = dev->priv;
-	if (priv != NULL && index < priv->contract.nr_vqs) {
-		atomic_store(&priv->vq_failed_why, why);
-		atomic_store(&priv->vq_failed[index], error != 0 ? error : -EIO);
-		report_queued(priv);
-	}
-	vdpa_moves_release();
-}
-
-void
-vdpa_dirty(struct vdpa_device *dev, const struct vring_range *written, uint32_t nr)
-{
-	struct vdpa_dirty *dirty = atomic_load_explicit(&dev->priv->dirty, memory_order_acquire);
-
-	if (dirty == NULL)
-		return;
-	/*
-	 * What was written has to be there before its bit is looked at: a bit found set may be
-	 * taken away this moment, and the page be read by who took it.
-	 */
-	atomic_thread_fence(memory_order_seq_cst);
-	for (uint32_t i = 0; i < nr; i++)
-		vdpa_dirty_mark(dirty, written[i].iova, written[i].len);
 }
 
 int
@@ -680,28 +360,8 @@ vdpa_device_relay_set(struct vdpa_device *dev, enum vdpa_relay_policy relay)
 	if (promised)
 		return vdpa_error_set(-EBUSY,
 			"%s: its consumer was promised a log, which needs the relay", dev->name);
-	report_queued(priv);
+	vdpa_priv_report(priv);
 	return 0;
-}
-
-int
-vdpa_device_set(struct vdpa_device *dev, const char *args)
-{
-	const struct vdpa_mgmtdev *mgmtdev = dev->mgmtdev;
-
-	if (mgmtdev == NULL || mgmtdev->dev_set == NULL)
-		return vdpa_error_set(-ENOTSUP, "%s: a device of %s cannot be changed", dev->name,
-			mgmtdev != NULL ? mgmtdev->name : "this kind");
-	if (args == NULL || args[0] == '\0')
-		return vdpa_error_set(
-			-EINVAL, "%s: expected one of %s", dev->name, mgmtdev->set_keys);
-	return mgmtdev->dev_set(mgmtdev, dev, args);
-}
-
-void
-vdpa_vq_signal(struct vdpa_device *dev, uint16_t index)
-{
-	vdpa_call_write(&dev->priv->calls[index]);
 }
 
 const void *
@@ -713,43 +373,23 @@ vdpa_vq_group(struct vdpa_device *dev, uint16_t index)
 }
 
 void
-vdpa_priv_fence(struct vdpa_device_priv *priv, const char *op)
+vdpa_bus_driver_register(struct vdpa_bus_driver *driver)
 {
-	struct vdpa_device *dev;
-	struct vdpa_domain *domain;
-	bool first;
+	struct vdpa_bus_driver **at = &bus_drivers;
 
-	/* the device stays until its fence has returned, which does not block */
-	vdpa_moves_hold();
-	pthread_mutex_lock(&priv->lock);
-	dev = priv->dev;
-	first = !priv->hung;
-	priv->hung = true;
-	priv->health = VDPA_HEALTH_FAILED;
-	domain = priv->domain != NULL ? vdpa_domain_get(priv->domain) : NULL;
-	pthread_mutex_unlock(&priv->lock);
-
-	if (domain != NULL && (priv->info.caps & VDPA_CAP_HOST_VA) != 0)
-		vdpa_domain_fence(domain);
-	vdpa_domain_put(domain);
-	if (first) {
-		bool fenced = dev->ops->fence != NULL && dev->ops->fence(dev) == 0;
-
-		vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "%s did not return in time: %s",
-			op, fenced ? "fenced" : "abandoned");
-	}
-	pthread_mutex_lock(&priv->lock);
-	pthread_cond_broadcast(&priv->changed);
-	pthread_mutex_unlock(&priv->lock);
-	vdpa_moves_release();
+	while (*at != NULL)
+		at = &(*at)->next;
+	*at = driver;
 }
 
-void
-vdpa_device_fence(struct vdpa_device *dev, const char *op)
+struct vdpa_bus_driver *
+vdpa_bus_driver_find(const char *name)
 {
-	vdpa_moves_hold();
-	vdpa_priv_fence(dev->priv, op);
-	vdpa_moves_release();
+	struct vdpa_bus_driver *driver = bus_drivers;
+
+	while (driver != NULL && strcmp(driver->name, name) != 0)
+		driver = driver->next;
+	return driver;
 }
 
 static void
@@ -833,93 +473,6 @@ vdpa_devices_exchange(struct vdpa_binding *a, struct vdpa_binding *b)
 	pthread_mutex_unlock(&a->priv->lock);
 	pthread_rwlock_unlock(&moves);
 	pthread_mutex_unlock(&registry_lock);
-}
-
-static int
-kick_pass(struct vdpa_device *dev, void *arg __rte_unused)
-{
-	report_queued(dev->priv);
-	return 0;
-}
-
-struct stop_all {
-	struct vdpa_device *devices[STOP_ALL_DEVICES];
-	unsigned int nr_devices;
-	struct timespec until;
-	void (*hung)(const char *device, void *arg);
-	void *arg;
-	int nr_hung;
-};
-
-static uint32_t
-left_ms(const struct timespec *until)
-{
-	struct timespec now;
-	int64_t ms;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	ms = (until->tv_sec - now.tv_sec) * INT64_C(1000) +
-		(until->tv_nsec - now.tv_nsec) / 1000000;
-	return ms > 0 ? (uint32_t)ms : 0;
-}
-
-/* The pass that was queued stops what runs; one that is under way may be starting it. */
-static int
-wait_stopped(struct vdpa_device *dev, void *arg)
-{
-	struct vdpa_device_priv *priv = dev->priv;
-	struct stop_all *all = arg;
-	struct vdpa_binding *binding;
-	bool hung;
-
-	pthread_mutex_lock(&priv->lock);
-	binding = priv->binding;
-	hung = priv->hung;
-	pthread_mutex_unlock(&priv->lock);
-	if (binding != NULL && !hung && vdpa_work_wait(&binding->work, left_ms(&all->until)) != 0) {
-		vdpa_device_fence(dev, "stop");
-		hung = true;
-	}
-	if (hung) {
-		all->nr_hung++;
-		if (all->hung != NULL)
-			all->hung(dev->name, all->arg);
-	}
-	return 0;
-}
-
-static int
-collect(struct vdpa_device *dev, void *arg)
-{
-	struct stop_all *all = arg;
-
-	if (all->nr_devices == RTE_DIM(all->devices))
-		return wait_stopped(dev, all);
-	all->devices[all->nr_devices++] = dev;
-	return 0;
-}
-
-int
-vdpa_stop_all(uint32_t deadline_ms, void (*hung)(const char *device, void *arg), void *arg)
-{
-	struct stop_all all = {.hung = hung, .arg = arg};
-
-	if (deadline_ms == 0)
-		deadline_ms = STOP_ALL_MS;
-	clock_gettime(CLOCK_MONOTONIC, &all.until);
-	all.until.tv_sec += deadline_ms / 1000;
-	all.until.tv_nsec += deadline_ms % 1000 * 1000000;
-	if (all.until.tv_nsec >= 1000000000) {
-		all.until.tv_sec++;
-		all.until.tv_nsec -= 1000000000;
-	}
-	atomic_store(&stopping, true);
-	vdpa_device_foreach(kick_pass, NULL);
-	/* a pass that ends may need the registry */
-	vdpa_device_foreach(collect, &all);
-	for (unsigned int i = 0; i < all.nr_devices; i++)
-		wait_stopped(all.devices[i], &all);
-	return all.nr_hung;
 }
 
 RTE_FINI(vdpa_fini)

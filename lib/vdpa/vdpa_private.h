@@ -255,6 +255,8 @@ void vdpa_device_fence(struct vdpa_device *dev, const char *op);
 /* Whatever device it has now. */
 void vdpa_priv_fence(struct vdpa_device_priv *priv, const char *op);
 void vdpa_priv_failed(struct vdpa_device_priv *priv, int error, const char *why);
+/* A pass is to look at what was reported. Any thread. */
+void vdpa_priv_report(struct vdpa_device_priv *priv);
 /* What the class promises to a consumer of the device. */
 void vdpa_contract_make(struct vdpa_device_priv *priv);
 bool vdpa_can_log(const struct vdpa_info *info, enum vdpa_relay_policy relay);
