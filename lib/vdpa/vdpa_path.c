@@ -329,14 +329,15 @@ vdpa_path_del(struct vdpa_path *path)
 int
 vdpa_path_run(struct vdpa_path *path, void (*fn)(void *arg), void *arg)
 {
-	int rc;
+	int rc = -EINVAL;
 
-	if (path->worker == NULL || fn == NULL)
+	if (fn == NULL)
 		return -EINVAL;
 	if (vdpa_worker_is_self())
 		return -EDEADLK;
 	pthread_rwlock_rdlock(&move_lock);
-	rc = vdpa_worker_post(path->worker, VDPA_WORKER_RUN, path, fn, arg);
+	if (path->worker != NULL)
+		rc = vdpa_worker_post(path->worker, VDPA_WORKER_RUN, path, fn, arg);
 	pthread_rwlock_unlock(&move_lock);
 	if (rc == -ESHUTDOWN) {
 		fn(arg); /* nobody polls any more */
@@ -365,9 +366,11 @@ move_locked(struct vdpa_path_group *group, struct vdpa_worker *from, struct vdpa
 				vdpa_worker_number(from), vdpa_worker_number(to));
 		return rc;
 	}
+	pthread_mutex_lock(&groups.lock);
 	for (struct vdpa_path *path = first; path != NULL; path = path->group_next)
 		path->worker = to;
 	group->worker = to;
+	pthread_mutex_unlock(&groups.lock);
 	return 0;
 }
 
@@ -473,9 +476,8 @@ vdpa_groups_count(struct vdpa_worker *of,
 }
 
 int
-vdpa_vq_worker(struct vdpa_device *dev, uint16_t index)
+vdpa_group_worker(const void *key)
 {
-	const void *key = vdpa_vq_group(dev, index);
 	struct vdpa_path_group *group;
 	int number = -ENOENT;
 
@@ -485,6 +487,12 @@ vdpa_vq_worker(struct vdpa_device *dev, uint16_t index)
 		number = vdpa_worker_number(group->worker);
 	pthread_mutex_unlock(&groups.lock);
 	return number;
+}
+
+int
+vdpa_vq_worker(struct vdpa_device *dev, uint16_t index)
+{
+	return vdpa_group_worker(vdpa_vq_group(dev, index));
 }
 
 static int

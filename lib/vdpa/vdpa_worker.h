@@ -141,6 +141,8 @@ void vdpa_worker_put(struct vdpa_worker *worker, uint32_t nr_paths);
 int vdpa_group_move(struct vdpa_path_group *group, struct vdpa_worker *to);
 /* A group that is to stay while it is used; NULL: no path has this key. */
 struct vdpa_path_group *vdpa_group_hold(const void *key);
+/* Number of the worker that a group is on; -ENOENT: no path has this key. Any thread. */
+int vdpa_group_worker(const void *key);
 void vdpa_group_put(struct vdpa_path_group *group);
 /*
  * Count what each group did since the last time, and show those of a worker to choose(group, arg).
