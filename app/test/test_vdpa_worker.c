@@ -749,6 +749,7 @@ closed_descriptor_leaves_nothing_behind(void **state)
 	theirs = dup(p->path.wake_fds[0]);
 	assert_int_equal(vdpa_path_add(&other.path, -1), 0);
 	assert_int_equal(vdpa_path_add(&p->path, -1), 0);
+	wait_for(atomic_load(&p->armed) > 0); /* it is watched */
 	close(p->path.wake_fds[0]);
 	assert_int_equal(vdpa_path_del(&p->path), 0);
 	free(p);
