@@ -11,7 +11,7 @@ import time
 import pytest
 
 from guest_memory import Region, create_memory_file
-from proc import ProgramError
+from proc import ProgramError, wait_until
 from raw_nic import BASIC, RawNic
 from traffic import Stream
 from vhost_user import Disconnected, Feature, NoAnswer, Protocol, bits
@@ -89,7 +89,13 @@ def test_a_device_that_completes_nothing_more_stops_when_told(make_backend, nics
     features = BASIC | (bits(Feature.RING_PACKED) if packed else 0)
     sick, witness = (nics(features=features).bring_up(path) for path in backend.paths)
     stream, other = Stream(0), Stream(1)
-    run_flows(sick.flows([stream]), 400, idle_s=0.5)
+    flow, = sick.flows([stream])
+
+    def came():
+        flow.pump(400)
+        return stream.books().received >= done
+    wait_until(came, 10, 'the first are back')
+    run_flows([flow], 100, idle_s=0.2)
     books = stream.books()
     assert books.received == done and books.lost == list(range(done, stream.sent())), str(books)
     assert stream.outstanding()
