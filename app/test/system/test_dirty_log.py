@@ -150,10 +150,14 @@ def settle():
 
 
 def wait_all_marked(nic, log):
-    wait_until(lambda: log.pages() >= nic.everything(), 5, 'the whole table is marked')
+    wait_until(lambda: log.pages() >= nic.everything(), 10, 'the whole table is marked')
     assert log.pages() == nic.everything(), 'pages marked that are nobody\'s'
-    settle()
-    log.clear()
+
+    def at_rest():
+        log.clear()
+        settle()
+        return not log.pages()
+    wait_until(at_rest, 10, 'without traffic nothing more is marked')
 
 
 def exact(nic, log, stream, frames, stop=False):
