@@ -72,7 +72,7 @@ def test_offers_what_librte_vhost_passes_and_serves_it(stock, nics):
     assert offered & NEVER == 0, hex(offered & NEVER)
     assert offered & ALWAYS == ALWAYS, hex(~offered & ALWAYS)
     protocol = nic.vu.get_protocol_features()
-    assert protocol == bits(Protocol.MQ, Protocol.LOG_SHMFD, Protocol.REPLY_ACK,
+    assert protocol == bits(Protocol.MQ, Protocol.LOG_SHMFD, Protocol.RARP, Protocol.REPLY_ACK,
                             Protocol.BACKEND_REQ, Protocol.STATUS)
     assert nic.vu.get_queue_num() == 5      # two pairs and a control queue, as a count of rings
     nic.agree()
