@@ -160,7 +160,7 @@ want(struct net_guest *g, bool driver_ok)
 	struct vdpa_wanted_vq vqs[2 * NET_GUEST_PAIRS_MAX] = {0};
 	struct vdpa_range region = {
 		.iova = NET_GUEST_IOVA,
-		.size_bytes = NET_GUEST_BYTES,
+		.size_bytes = g->region.size,
 		.va = g->region.va,
 		.fd = g->mem_fd,
 	};
@@ -343,6 +343,19 @@ net_guest_remap(struct net_guest *g)
 	g->region.va = va;
 	g->regions_seq++;
 	assert_int_equal(want(g, true), 0);
+}
+
+int
+net_guest_shrink(struct net_guest *g, uint64_t size_bytes)
+{
+	int rc;
+
+	g->region.size = size_bytes;
+	g->regions_seq++;
+	rc = want(g, true);
+	assert_int_equal(
+		mprotect(g->region.va + size_bytes, NET_GUEST_BYTES - size_bytes, PROT_NONE), 0);
+	return rc;
 }
 
 /* ---- frames ---- */

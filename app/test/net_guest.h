@@ -101,6 +101,11 @@ int net_guest_stop(struct net_guest *g);
 int net_guest_start(struct net_guest *g, uint16_t nr_ready);
 /** Move the memory to another address of this process (config.shared). */
 void net_guest_remap(struct net_guest *g);
+/**
+ * Take away all memory from size_bytes (whole pages) on, without a stop. Who touches it ends the
+ * program. @return what vdpa_session_sync() said
+ */
+int net_guest_shrink(struct net_guest *g, uint64_t size_bytes);
 
 void *net_guest_ptr(const struct net_guest *g, uint64_t iova);
 

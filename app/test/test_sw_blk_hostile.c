@@ -14,6 +14,7 @@
 
 #include <rte_common.h>
 
+#include "bad_ring.h"
 #include "blk_guest.h"
 #include "sw_blk.h"
 
@@ -270,132 +271,31 @@ bad_requests_get_their_status_and_change_nothing(void **state)
 
 /* ---- rings ---- */
 
-#define END_IOVA (BLK_GUEST_IOVA + 2 * BLK_REGION_BYTES)
-#define D_NEXT   VRING_DESC_F_NEXT
-#define D_WRITE  VRING_DESC_F_WRITE
-#define D_TABLE  VRING_DESC_F_INDIRECT
-#define TABLE    0 /* an address that is meant for the queue's table */
-#define HUGE     0x1fffff0u
-
-/* The first descriptors of a ring, or of a table; NEXT is followed without gaps unless next is. */
-struct desc {
-	uint64_t addr;
-	uint32_t len;
-	uint16_t flags, next;
-};
-
 #define GOOD (BLK_GUEST_IOVA + BLK_REGION_BYTES + 0x1000000)
-
-static const struct ring_case {
-	const char *name, *why; /* why: what is reported */
-	struct desc d[3], t[3];
-	uint16_t head, ahead; /* ahead: more buffers than there are */
-	bool split;           /* only there */
-	bool many;            /* as many descriptors as make more than 4 GiB */
-} rings[] = {
-	{"index run away", "runs away", .d = {{GOOD, 16}}, .ahead = BLK_RING, .split = true},
-	{"index run away far", "runs away", .d = {{GOOD, 16}}, .ahead = 0x7fff, .split = true},
-	{"head out of range", "head out of range", .d = {{GOOD, 16}}, .head = BLK_RING,
-		.split = true},
-	{"head of all bits", "head out of range", .d = {{GOOD, 16}}, .head = UINT16_MAX,
-		.split = true},
-	{"next out of range", "next descriptor", .d = {{GOOD, 16, D_NEXT, BLK_RING}},
-		.split = true},
-	{"loop of one", "loops", .d = {{GOOD, 16, D_NEXT, 0}}, .split = true},
-	{"loop of two", "loops", .d = {{GOOD, 16, D_NEXT, 1}, {GOOD, 16, D_NEXT, 0}},
-		.split = true},
-	{"loop in a table", "loops", .d = {{TABLE, 32, D_TABLE}},
-		.t = {{GOOD, 16, D_NEXT, 1}, {GOOD, 16, D_NEXT, 0}}, .split = true},
-	{"next of a table out of range", "next descriptor", .d = {{TABLE, 16, D_TABLE}},
-		.t = {{GOOD, 16, D_NEXT, 1}}, .split = true},
-	{"table in a table", "in an indirect table", .d = {{TABLE, 16, D_TABLE}},
-		.t = {{GOOD, 16, D_TABLE}}},
-	{"table of 15 bytes", "no multiple", .d = {{TABLE, 15, D_TABLE}}},
-	{"empty table", "no multiple", .d = {{TABLE, 0, D_TABLE}}},
-	{"table outside", "table outside", .d = {{END_IOVA, 16, D_TABLE}}},
-	{"table over the end", "table outside", .d = {{END_IOVA - 16, 32, D_TABLE}}},
-	{"header outside", "outside the peer", .d = {{END_IOVA, 16}}},
-	{"header over the end", "outside the peer", .d = {{END_IOVA - 8, 16}}},
-	{"status before the beginning", "outside the peer",
-		.d = {{GOOD, 16, D_NEXT, 1}, {BLK_GUEST_IOVA - 1, 1, D_WRITE}}},
-	{"data over the end", "outside the peer",
-		.d = {{GOOD, 16, D_NEXT, 1}, {END_IOVA - 511, 512, D_NEXT | D_WRITE, 2},
-			{GOOD, 1, D_WRITE}}},
-	{"address wraps", "pass the end", .d = {{UINT64_MAX - 7, 16}}},
-	{"length of all bits", "outside the peer", .d = {{GOOD, UINT32_MAX}}},
-	{"header after status", "after device-writable",
-		.d = {{GOOD, 1, D_NEXT | D_WRITE, 1}, {GOOD, 16}}},
-	{"more than 4 GiB in all", "length of a descriptor chain overflows",
-		.d = {{TABLE, 0, D_TABLE}}, .many = true},
-};
-
-static void
-write_descs(void *to, const struct desc *from, uint16_t nr, bool packed, uint64_t table)
-{
-	for (uint16_t i = 0; i < nr; i++) {
-		uint64_t addr = from[i].addr == TABLE ? table : from[i].addr;
-
-		if (packed)
-			((struct vring_packed_desc *)to)[i] = (struct vring_packed_desc){
-				addr, from[i].len, 0, from[i].flags};
-		else
-			((struct vring_desc *)to)[i] = (struct vring_desc){
-				addr, from[i].len, from[i].flags, from[i].next};
-	}
-}
-
-/* Enough of what the guest has, as often as needed, for more than 32 bits count. */
-static void
-write_many(struct blk_guest *g, bool packed, uint64_t table)
-{
-	struct desc many[BLK_RING];
-
-	for (uint16_t i = 0; i < BLK_RING; i++)
-		many[i] = (struct desc){
-			BLK_GUEST_IOVA, HUGE * 2, i + 1 < BLK_RING ? D_NEXT : 0, i + 1};
-	write_descs(blk_guest_ptr(g, table), many, BLK_RING, packed, table);
-}
 
 /* Nothing lawful was offered on this queue yet. */
 static void
-offer(struct blk_guest *g, const struct ring_case *c)
+offer(struct blk_guest *g, const struct bad_ring_case *c)
 {
-	bool packed = (g->config.features & F(F_RING_PACKED)) != 0;
-	struct blk_queue *q = &g->vqs[0];
-	struct vring_avail *avail = blk_guest_ptr(g, q->driver_iova);
 	static const uint64_t one = 1;
-	struct desc d[3];
-	uint16_t nr = 1;
+	struct blk_queue *q = &g->vqs[0];
+	const struct bad_ring_place place = {
+		.packed = (g->config.features & F(F_RING_PACKED)) != 0,
+		.size = BLK_RING,
+		.desc = blk_guest_ptr(g, q->desc_iova),
+		.driver = blk_guest_ptr(g, q->driver_iova),
+		.start_iova = BLK_GUEST_IOVA,
+		.end_iova = BLK_GUEST_IOVA + 2 * BLK_REGION_BYTES,
+		.good_iova = GOOD,
+		.good = blk_guest_ptr(g, GOOD),
+	};
 
-	memcpy(d, c->d, sizeof(d));
-	while (nr < 3 && (d[nr - 1].flags & D_NEXT) != 0)
-		nr++;
-	if (c->many) {
-		write_many(g, packed, q->table_iova);
-		d[0].len = 16 * BLK_RING;
-	} else {
-		write_descs(blk_guest_ptr(g, q->table_iova), c->t, 3, packed, q->table_iova);
-	}
-	if (packed) {
-		struct vring_packed_desc *first = blk_guest_ptr(g, q->desc_iova);
-
-		for (uint16_t i = 0; i < nr; i++)
-			d[i].flags |= 1 << VRING_PACKED_DESC_F_AVAIL;
-		write_descs(first + 1, d + 1, nr - 1, true, q->table_iova);
-		first->addr = d[0].addr == TABLE ? q->table_iova : d[0].addr;
-		first->len = d[0].len;
-		first->id = 0;
-		__atomic_store_n(&first->flags, d[0].flags, __ATOMIC_RELEASE);
-	} else {
-		write_descs(blk_guest_ptr(g, q->desc_iova), d, 3, false, q->table_iova);
-		avail->ring[0] = c->head;
-		__atomic_store_n(&avail->idx, 1 + c->ahead, __ATOMIC_RELEASE);
-	}
+	bad_ring_offer(c, &place);
 	assert_int_equal(write(q->kick_fd, &one, sizeof(one)), sizeof(one));
 }
 
 static void
-the_queue_stops_and_says_why(struct blk_guest *g, const struct ring_case *c)
+the_queue_stops_and_says_why(struct blk_guest *g, const struct bad_ring_case *c)
 {
 	struct vdpa_device_status status;
 
@@ -405,20 +305,20 @@ the_queue_stops_and_says_why(struct blk_guest *g, const struct ring_case *c)
 			break;
 		usleep(1000);
 	}
-	if (status.failures != 1 || strstr(status.last_error, c->why) == NULL)
-		fail_msg("%s: %u failures, \"%s\"", c->name, (unsigned int)status.failures,
+	if (status.failures != 1 || strstr(status.last_error, bad_ring_why(c)) == NULL)
+		fail_msg("%s: %u failures, \"%s\"", bad_ring_name(c), (unsigned int)status.failures,
 			status.last_error);
 }
 
 static void
-used_nothing(const struct blk_guest *g, const struct ring_case *c)
+used_nothing(const struct blk_guest *g, const struct bad_ring_case *c)
 {
 	const struct vring_used *used = blk_guest_ptr(g, g->vqs[0].device_iova);
 	const struct vring_packed_desc *desc = blk_guest_ptr(g, g->vqs[0].desc_iova);
 	bool packed = (g->config.features & F(F_RING_PACKED)) != 0;
 
 	if (packed ? (desc->flags & 1 << VRING_PACKED_DESC_F_USED) != 0 : used->idx != 0)
-		fail_msg("%s: something was given back", c->name);
+		fail_msg("%s: something was given back", bad_ring_name(c));
 }
 
 static void
@@ -427,23 +327,23 @@ a_bad_ring_stops_its_queue_and_no_other(void **state)
 	struct blk_guest g;
 
 	(void)state;
-	for (unsigned int v = 0; v < 4; v++)
-		for (unsigned int i = 0; i < RTE_DIM(rings); i++) {
-			const struct blk_guest_config config = {
-				.device = "bad", .features = formats[v % 2], .nr_vqs = 2};
+	for (unsigned int v = 0; v < 4; v++) {
+		const struct blk_guest_config config = {
+			.device = "bad", .features = formats[v % 2], .nr_vqs = 2};
+		const struct bad_ring_case *c;
 
-			if (rings[i].split && v % 2 != 0)
-				continue;
+		for (unsigned int i = 0; (c = bad_ring_case(i, v % 2 != 0)) != NULL; i++) {
 			device_add(disks[v / 2]);
 			blk_guest_open(&g, &config);
 			disk_fill(&g);
-			offer(&g, &rings[i]);
-			the_queue_stops_and_says_why(&g, &rings[i]);
-			disk_is_as_before(&g, 1, rings[i].name);
-			used_nothing(&g, &rings[i]);
+			offer(&g, c);
+			the_queue_stops_and_says_why(&g, c);
+			disk_is_as_before(&g, 1, bad_ring_name(c));
+			used_nothing(&g, c);
 			blk_guest_close(&g);
 			blk_device_del("bad");
 		}
+	}
 }
 
 static int
