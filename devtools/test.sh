@@ -36,7 +36,8 @@ Steps: build     the tree, warnings are errors
        asan      unit tests under AddressSanitizer and UndefinedBehaviorSanitizer
        tsan      unit tests under ThreadSanitizer
        asan-system, tsan-system  (with --long, or if named) the system tests of relay and live
-                 migration with the daemon under them
+                 migration with the daemon under them; asan-system those of hostile front ends,
+                 faults and disks, too
        clang     the tree, built by clang, and its unit tests
        fuzz      a short round of each libFuzzer target (app/test/fuzz)
        headers   the tree, built with DPDK's own driver-side headers, and its unit tests
@@ -161,11 +162,11 @@ show_and_fail() {
 	return 1
 }
 
-# sanitized_system NAME: the system tests of relay and live migration with the daemon of that tree,
-# short counts. What it is found guilty of is a failed step, whatever its test thought.
+# sanitized_system NAME TEST...: these system tests with the daemon of that tree, short counts. What
+# it is found guilty of is a failed step, whatever its test thought.
 sanitized_system() {
 	local tests=() name built=$tree-$1 reports=$tree-$1/results/report
-	for name in dirty_log migration switch_faults; do
+	for name in "${@:2}"; do
 		tests+=("$root_dir/app/test/system/test_$name.py")
 	done
 	mkdir -p "$built/results"
@@ -196,7 +197,8 @@ test_host() {
 			unit "$tree-asan" unit --suite unit --timeout-multiplier 3 || true
 	fi
 	if asked_for asan-system && build "$tree-asan" build -Db_sanitize=address,undefined; then
-		sanitized_system asan
+		sanitized_system asan dirty_log migration switch_faults hostile raw_client faults \
+			blk_qemu
 	fi
 	# It warns of fences, which it does not model, and its shadow memory does not fit where the
 	# kernel randomises much.
@@ -207,7 +209,7 @@ test_host() {
 	fi
 	if asked_for tsan-system && build "$tree-tsan" build -Db_sanitize=thread \
 		-Dc_args=-Wno-tsan; then
-		sanitized_system tsan
+		sanitized_system tsan dirty_log migration switch_faults
 	fi
 	if wanted clang && CC=clang CXX=clang++ build "$tree-clang" build; then
 		unit "$tree-clang" unit || true
