@@ -10,21 +10,26 @@ usage() {
 	cat <<TEXT
 Usage: ${0##*/} [OPTION...]
 
-Measures our software device and stock net_vhost in turn, with the same stock client on the same
-CPUs, and writes one page: ratios, the machine, and the exact commands. The two CPUs that it uses
-(the first and the last it may) should have nothing else to do.
+Measures our back ends and stock ones (net_vhost, qemu-storage-daemon) in turn, with the same
+client on the same CPUs, and writes one page: ratios, the machine, and the exact commands. The two
+CPUs that it uses (the first and the last it may) should have nothing else to do.
 
   --builddir DIR   use this build (default: build-bench/, made here as a release build)
-  --cases LIST     only these cases, separated by commas; --cases help lists them
+  --cases LIST     only these cases, separated by commas
   --pairs N        runs of each of the two, in turn (default 5)
-  --seconds N      how long a run is measured (default 1.5)
+  --seconds N      how long a run is measured (default 1.5); of downtime-*, a run is 4 migrations
   --out NAME       write NAME.rst and NAME.json (default build-bench/bench); cases of an existing
                    NAME.json that are not run again are kept
   --help           show this text
 
 Exit code: 0 measured, 1 something did not run, 2 wrong usage.
+
+Cases:
 TEXT
+	"${bench[@]}" --builddir . --out . --cases help | sed 's/^/  /'
 }
+
+bench=(/usr/bin/python3 -B "$root_dir/devtools/bench.py")
 
 builddir=
 out=
@@ -45,5 +50,4 @@ if [ -z "$builddir" ]; then
 	[ -e "$builddir/build.ninja" ] || meson setup "$builddir" "$root_dir" > /dev/null
 	ninja -C "$builddir" > /dev/null || die "the build failed"
 fi
-exec /usr/bin/python3 -B "$root_dir/devtools/bench.py" --builddir "$builddir" \
-	--out "${out:-$builddir/bench}" "${arguments[@]}"
+exec "${bench[@]}" --builddir "$builddir" --out "${out:-$builddir/bench}" "${arguments[@]}"

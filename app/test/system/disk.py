@@ -49,7 +49,7 @@ class QemuStorageDaemon(Disks):
     def argv(self) -> List[str]:
         node = {'file': f'driver=file,filename={self.file},discard=unmap',
                 'malloc': f'driver=file,filename={self.folder}/malloc.img,discard=unmap',
-                'null': f'driver=null-co,size={self.size},read-zeroes=on'}[self.kind]
+                'null': f'driver=null-co,size={self.size},read-zeroes=off'}[self.kind]
         if self.kind == 'malloc':
             with open(self.folder / 'malloc.img', 'wb') as made:
                 made.truncate(self.size)
