@@ -49,7 +49,6 @@ struct vdpa_type {
 	uint16_t virtio_id;
 	const char *name;
 	bool index_in_memory; /* used->idx in memory tells where a split queue starts and stopped */
-	bool drains;          /* what was taken from a queue must be completed before it stops */
 	/*
 	 * Queues of a device that the class serves a control queue for included; nr_data: queues of
 	 * the device itself.

@@ -178,7 +178,6 @@ static const struct vdpa_type types[] = {
 	{
 		.virtio_id = VIRTIO_ID_BLOCK,
 		.name = "block",
-		.drains = true,
 		.nr_pairs = blk_nr_pairs,
 		.ctrl_vq = blk_ctrl_vq,
 		.features_consistent = blk_features_consistent,
