@@ -5,10 +5,35 @@
 # Sourced after common.sh: Debian packages of any suite, by the ordinary apt client with a sources
 # list and a state folder of its own. Nothing is installed, this machine's apt is left alone.
 
-# fetch_open DIRECTORY SUITE: reads the suite's package list; for the calls below.
+# fetch_current DIRECTORY ARGUMENT...: the command line of a script that keeps what it makes of
+# packages in DIRECTORY: it has the functions usage, cached and make_current. Locks until it ends.
+fetch_current() {
+	local dir=$1 arg refresh=no
+	shift
+	for arg in "$@"; do
+		case $arg in
+		--help | -h) usage; exit 0 ;;
+		--refresh) refresh=yes ;;
+		*) usage >&2; exit 2 ;;
+		esac
+	done
+	[ "$(uname -m)" = x86_64 ] || die "only for x86_64"
+	mkdir -p "$dir"
+	exec 9> "$dir/lock"
+	flock -n 9 || { say "waiting for another ${0##*/}"; flock 9; }
+	if [ $refresh = yes ] || ! cached; then
+		make_current
+	fi
+}
+
+# fetch_open DIRECTORY SUITE: a folder $work in it, gone at the end, and the suite's package list;
+# for the calls below.
 fetch_open() {
 	local url keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-	fetch_dir=$1
+	work=$(mktemp -d "$1/new.XXXXXX")
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 1' HUP INT TERM
+	fetch_dir=$work
 	[ -r $keyring ] || die "$keyring is missing: run devtools/deps.sh"
 	url=$(mirror)
 	mkdir -p "$fetch_dir/lists/partial" "$fetch_dir/cache/archives/partial" "$fetch_dir/debs"

@@ -76,10 +76,7 @@ build_initrd() {
 
 make_current() {
 	local kernel deb target
-	work=$(mktemp -d "$guest_dir/new.XXXXXX")
-	trap 'rm -rf "$work"' EXIT
-	trap 'exit 1' HUP INT TERM
-	fetch_open "$work" "$suite"
+	fetch_open "$guest_dir" "$suite"
 	kernel=$(fetch_apt apt-cache depends linux-image-amd64 |
 		sed -n 's/^ *Depends: \(linux-image-.*\)$/\1/p' | head -n 1)
 	[ -n "$kernel" ] || die "$suite has no linux-image-amd64"
@@ -100,19 +97,5 @@ make_current() {
 recipe() { sha256sum < "${BASH_SOURCE[0]}"; }
 cached() { [ "$(cat "$guest_dir/current/recipe" 2> /dev/null)" = "$(recipe)" ]; }
 
-refresh=no
-for arg in "$@"; do
-	case $arg in
-	--help | -h) usage; exit 0 ;;
-	--refresh) refresh=yes ;;
-	*) usage >&2; exit 2 ;;
-	esac
-done
-[ "$(uname -m)" = x86_64 ] || die "only for x86_64"
-mkdir -p "$guest_dir"
-exec 9> "$guest_dir/lock"
-flock -n 9 || { say "waiting for another ${0##*/}"; flock 9; }
-if [ $refresh = yes ] || ! cached; then
-	make_current
-fi
+fetch_current "$guest_dir" "$@"
 readlink -f "$guest_dir/current"

@@ -64,11 +64,8 @@ cached() { is_whole "$uml_dir/current"; }
 
 make_current() {
 	local libc target
-	work=$(mktemp -d "$uml_dir/new.XXXXXX")
-	trap 'rm -rf "$work"' EXIT
-	trap 'exit 1' HUP INT TERM
 	command -v patchelf > /dev/null || die "patchelf is missing: run devtools/deps.sh"
-	fetch_open "$work" "$suite"
+	fetch_open "$uml_dir" "$suite"
 	fetch_packages user-mode-linux libc6
 	version=$(dpkg-deb -f "$(fetched user-mode-linux)" Version)
 	libc=$(dpkg-deb -f "$(fetched libc6)" Version)
@@ -79,23 +76,9 @@ make_current() {
 		mv "$work/tree" "$target"
 	fi
 	ln -sfn "${target##*/}" "$uml_dir/current"
+	cached || die "the kernel in $uml_dir/current does not run here"
 	say "user-mode-linux $version, Linux $("$target/linux" --version 2>/dev/null || echo '?')"
 }
 
-refresh=no
-for arg in "$@"; do
-	case $arg in
-	--help | -h) usage; exit 0 ;;
-	--refresh) refresh=yes ;;
-	*) usage >&2; exit 2 ;;
-	esac
-done
-[ "$(uname -m)" = x86_64 ] || die "only for x86_64"
-mkdir -p "$uml_dir"
-exec 9> "$uml_dir/lock"
-flock -n 9 || { say "waiting for another ${0##*/}"; flock 9; }
-if [ $refresh = yes ] || ! cached; then
-	make_current
-	cached || die "the kernel in $uml_dir/current does not run here"
-fi
+fetch_current "$uml_dir" "$@"
 readlink -f "$uml_dir/current/linux"
