@@ -61,6 +61,16 @@ enum vdpa_emulated_state {
 	"hang_op=<op> fail_op=<op> fault_from=<1-1000000> delay_us=<0-1000000> " \
 	"workers=<cpulist, ':' for ','>"
 
+/**
+ * Features that lib/vring serves for any type of device. ACCESS_PLATFORM: every address is
+ * translated by the domain's table. The names are of the two linux/virtio_*.h, no C++.
+ */
+#define VDPA_EMULATED_RING_FEATURES                                                            \
+	(UINT64_C(1) << VIRTIO_F_ANY_LAYOUT | UINT64_C(1) << VIRTIO_RING_F_INDIRECT_DESC |     \
+		UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX | UINT64_C(1) << VIRTIO_F_VERSION_1 |   \
+		UINT64_C(1) << VIRTIO_F_ACCESS_PLATFORM | UINT64_C(1) << VIRTIO_F_RING_PACKED | \
+		UINT64_C(1) << VIRTIO_F_IN_ORDER)
+
 /** What the common keys say. */
 struct vdpa_emulated_args {
 	enum vdpa_relay_policy relay;

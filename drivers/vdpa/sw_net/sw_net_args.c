@@ -52,20 +52,14 @@ static const char *const keys[] = {
 	NULL,
 };
 
-/*
- * CTRL_VLAN is not there: nothing would be done for it. GUEST_ANNOUNCE is the class's.
- * ACCESS_PLATFORM: every address is translated by the domain's table.
- */
+/* CTRL_VLAN is not there: nothing would be done for it. GUEST_ANNOUNCE is the class's. */
 uint64_t
 sw_net_features(uint16_t nr_pairs, bool tso)
 {
 	uint64_t features = SW_NET_BIT(VIRTIO_NET_F_CSUM) | SW_NET_BIT(VIRTIO_NET_F_GUEST_CSUM) |
 		SW_NET_BIT(VIRTIO_NET_F_MTU) | SW_NET_BIT(VIRTIO_NET_F_MAC) |
 		SW_NET_BIT(VIRTIO_NET_F_MRG_RXBUF) | SW_NET_BIT(VIRTIO_NET_F_STATUS) |
-		SW_NET_BIT(VIRTIO_F_ANY_LAYOUT) | SW_NET_BIT(VIRTIO_RING_F_INDIRECT_DESC) |
-		SW_NET_BIT(VIRTIO_RING_F_EVENT_IDX) | SW_NET_BIT(VIRTIO_F_VERSION_1) |
-		SW_NET_BIT(VIRTIO_F_ACCESS_PLATFORM) | SW_NET_BIT(VIRTIO_F_RING_PACKED) |
-		SW_NET_BIT(VIRTIO_F_IN_ORDER);
+		VDPA_EMULATED_RING_FEATURES;
 
 	if (tso)
 		features |= SW_NET_BIT(VIRTIO_NET_F_HOST_TSO4) |
