@@ -52,6 +52,7 @@ static struct {
 	struct vdpa_cvq *cvq;
 	struct vring_drv drv;
 	struct vdpa_vq_config vq;
+	struct vdpa_call call;
 	bool indirect;
 
 	struct effect effects[8192];
@@ -138,9 +139,9 @@ driver_start(void)
 		.driver_iova = config.driver_iova,
 		.device_iova = config.device_iova,
 		.state = {config.state.avail, config.state.used},
-		.call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
 		.kick_fd = -1,
 	};
+	atomic_init(&t.call.fd, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 }
 
 static void
@@ -161,7 +162,7 @@ begin(uint64_t ring_features)
 	t.cvq = vdpa_cvq_create(&effects, MAX_PAIRS);
 	assert_non_null(t.cvq);
 	vdpa_cvq_reset(t.cvq, t.features);
-	assert_int_equal(vdpa_cvq_start(t.cvq, &t.vq, t.domain), 0);
+	assert_int_equal(vdpa_cvq_start(t.cvq, &t.vq, &t.call, t.domain), 0);
 }
 
 static void
@@ -170,7 +171,7 @@ end(void)
 	vdpa_cvq_free(t.cvq);
 	vring_drv_fini(&t.drv);
 	vdpa_domain_put(t.domain);
-	close(t.vq.call_fd);
+	vdpa_call_close(&t.call);
 	t.cvq = NULL;
 }
 
@@ -684,7 +685,7 @@ queue_goes_on_where_it_stopped(void **state)
 				assert_int_equal(at.used, round + 1);
 			assert_int_equal(at.avail, at.used);
 			t.vq.state = at;
-			assert_int_equal(vdpa_cvq_start(t.cvq, &t.vq, t.domain), 0);
+			assert_int_equal(vdpa_cvq_start(t.cvq, &t.vq, &t.call, t.domain), 0);
 		}
 		assert_int_equal(vdpa_cvq_active_pairs(t.cvq), 2);
 		if (i == 0)
@@ -718,10 +719,10 @@ ring_outside_memory_is_refused(void **state)
 	(void)state;
 	vdpa_cvq_stop(t.cvq, &at);
 	t.vq.device_iova = IOVA + MEM_SIZE - 4;
-	assert_int_equal(vdpa_cvq_start(t.cvq, &t.vq, t.domain), -EFAULT);
+	assert_int_equal(vdpa_cvq_start(t.cvq, &t.vq, &t.call, t.domain), -EFAULT);
 	assert_non_null(strstr(vdpa_error_text(), "control virtqueue"));
 	t.vq.device_iova = IOVA + 0x4001;
-	assert_int_equal(vdpa_cvq_start(t.cvq, &t.vq, t.domain), -EINVAL);
+	assert_int_equal(vdpa_cvq_start(t.cvq, &t.vq, &t.call, t.domain), -EINVAL);
 	assert_int_equal(vdpa_cvq_serve(t.cvq), 0);
 }
 
@@ -759,14 +760,14 @@ calls(void)
 {
 	uint64_t value = 0;
 
-	return read(t.vq.call_fd, &value, sizeof(value)) == sizeof(value) ? value : 0;
+	return read(t.call.fd, &value, sizeof(value)) == sizeof(value) ? value : 0;
 }
 
 static void
 driver_is_interrupted_when_it_wants(void **state)
 {
+	struct vdpa_fd *fd;
 	int sockets[2];
-	struct vdpa_vq_state at;
 	uint64_t value;
 
 	(void)state;
@@ -777,11 +778,10 @@ driver_is_interrupted_when_it_wants(void **state)
 	assert_int_equal(calls(), 0);
 	vring_drv_arm(&t.drv);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
-	vdpa_cvq_stop(t.cvq, &at);
-	close(t.vq.call_fd);
-	t.vq.call_fd = sockets[0];
-	t.vq.state = at;
-	assert_int_equal(vdpa_cvq_start(t.cvq, &t.vq, t.domain), 0);
+	assert_int_equal(vdpa_fd_dup(sockets[0], true, &fd), 0);
+	assert_int_equal(vdpa_call_set(&t.call, fd), 0);
+	vdpa_fd_put(fd);
+	close(sockets[0]);
 	assert_int_equal(command(0, 0, "\1", 1), VIRTIO_NET_OK);
 	assert_int_equal(read(sockets[1], &value, sizeof(value)), sizeof(value));
 	assert_int_equal(value, 1);

@@ -3,9 +3,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <linux/virtio_net.h>
 
@@ -24,7 +22,7 @@ struct vdpa_cvq {
 	struct vdpa_ctrl ctrl;
 	struct vdpa_domain *domain; /* NULL: it does not run */
 	struct vring_dev ring;
-	int call_fd;
+	struct vdpa_call *call; /* while it runs */
 	struct vdpa_dirty *dirty;
 	struct vring_range areas[3]; /* of the ring, for marking: small, so always whole */
 	struct vring_seg segs[SEGS_MAX];
@@ -38,7 +36,6 @@ vdpa_cvq_create(const struct vdpa_cvq_effects *effects, uint16_t nr_pairs)
 	if (cvq == NULL)
 		return NULL;
 	cvq->effects = *effects;
-	cvq->call_fd = -1;
 	cvq->ctrl.effects = &cvq->effects;
 	cvq->ctrl.max_pairs = nr_pairs;
 	vdpa_ctrl_reset(&cvq->ctrl, 0);
@@ -85,7 +82,8 @@ vdpa_cvq_restore(struct vdpa_cvq *cvq)
 }
 
 int
-vdpa_cvq_start(struct vdpa_cvq *cvq, const struct vdpa_vq_config *vq, struct vdpa_domain *domain)
+vdpa_cvq_start(struct vdpa_cvq *cvq, const struct vdpa_vq_config *vq, struct vdpa_call *call,
+	struct vdpa_domain *domain)
 {
 	const struct vring_config config = {
 		.size = vq->size,
@@ -108,7 +106,7 @@ vdpa_cvq_start(struct vdpa_cvq *cvq, const struct vdpa_vq_config *vq, struct vdp
 		vq->driver_iova, vring_driver_bytes(vq->size, cvq->ctrl.features)};
 	cvq->areas[2] = (struct vring_range){
 		vq->device_iova, vring_device_bytes(vq->size, cvq->ctrl.features)};
-	cvq->call_fd = vq->call_fd;
+	cvq->call = call;
 	cvq->domain = vdpa_domain_get(domain);
 	return 0;
 }
@@ -124,7 +122,7 @@ vdpa_cvq_stop(struct vdpa_cvq *cvq, struct vdpa_vq_state *state)
 	*state = (struct vdpa_vq_state){at.used, at.used};
 	vdpa_domain_put(cvq->domain);
 	cvq->domain = NULL;
-	cvq->call_fd = -1;
+	cvq->call = NULL;
 }
 
 int
@@ -150,18 +148,6 @@ now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * UINT64_C(1000) + ts.tv_nsec / 1000000;
-}
-
-/* A socket or an eventfd. One that is full has an interrupt waiting. */
-static void
-interrupt(int fd)
-{
-	uint64_t one = 1;
-	ssize_t rc = send(fd, &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
-
-	if (rc < 0 && errno == ENOTSOCK)
-		rc = write(fd, &one, sizeof(one));
-	(void)rc;
 }
 
 /* A command without room for the answer is not done. */
@@ -215,7 +201,7 @@ vdpa_cvq_serve(struct vdpa_cvq *cvq)
 		vring_dev_push_chains(&cvq->ring, &chain, 1);
 		vring_dev_flush(&cvq->ring);
 		if (vring_dev_signal_needed(&cvq->ring))
-			interrupt(cvq->call_fd);
+			vdpa_call_write(cvq->call);
 		nr++;
 	}
 	if (vring_dev_error(&cvq->ring) != VRING_ERR_NONE)

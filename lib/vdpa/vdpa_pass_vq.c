@@ -69,7 +69,8 @@ static int
 cvq_start(struct vdpa_binding *binding, const struct vdpa_vq_config *config,
 	struct vdpa_domain *domain)
 {
-	int rc = vdpa_cvq_start(binding->cvq, config, domain);
+	struct vdpa_call *call = &binding->priv->calls[config->index];
+	int rc = vdpa_cvq_start(binding->cvq, config, call, domain);
 
 	if (rc == 0 && config->kick_fd >= 0)
 		rc = vdpa_watch_add(config->kick_fd, vdpa_pass_cvq_kicked, binding);

@@ -90,12 +90,13 @@ void vdpa_cvq_reset(
 	struct vdpa_cvq *cvq, uint64_t features); /* a driver's reset: defaults, 1 pair active */
 void vdpa_cvq_set_features(
 	struct vdpa_cvq *cvq, uint64_t features); /* before start, where no reset came before it */
-int
-vdpa_cvq_start(struct vdpa_cvq *cvq, const struct vdpa_vq_config *vq, struct vdpa_domain *domain);
+struct vdpa_call;
+int vdpa_cvq_start(struct vdpa_cvq *cvq, const struct vdpa_vq_config *vq, struct vdpa_call *call,
+	struct vdpa_domain *domain); /* call outlives the run */
 void vdpa_cvq_stop(struct vdpa_cvq *cvq, struct vdpa_vq_state *state);
 int vdpa_cvq_update_memory(struct vdpa_cvq *cvq, struct vdpa_domain *domain);
 /*
- * Serve what is available; answers each command; signals by vq.call_fd. 0: nothing is left, the
+ * Serve what is available; answers each command; signals by the call. 0: nothing is left, the
  * next command kicks; 1: enough for one call (64 commands, 200 ms), call again; -EBADMSG: the ring
  * is broken (vdpa_error_text()).
  */

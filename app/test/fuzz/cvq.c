@@ -92,6 +92,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz_memory memory;
 	struct vdpa_vq_state state;
 	struct vdpa_vq_config vq;
+	struct vdpa_call call = {.fd = -1}; /* nobody hears */
 	struct vdpa_cvq *cvq;
 	uint32_t nr = 0;
 
@@ -108,12 +109,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.driver_iova = config.driver_iova,
 		.device_iova = config.device_iova,
 		.state = {config.state.avail, config.state.used},
-		.call_fd = -1,
 		.kick_fd = -1};
 	cvq = vdpa_cvq_create(&effects, MAX_PAIRS);
 	if (cvq != NULL && vdpa_domain_create(&domain, ranges, nr, NULL, NULL) == 0) {
 		vdpa_cvq_reset(cvq, FEATURES | FUZZ_BIT(VIRTIO_F_VERSION_1) | config.features);
-		if (vdpa_cvq_start(cvq, &vq, domain) == 0) {
+		if (vdpa_cvq_start(cvq, &vq, &call, domain) == 0) {
 			run_queue(&in, &memory, &config, cvq, &rc);
 			vdpa_cvq_stop(cvq, &state);
 		}
