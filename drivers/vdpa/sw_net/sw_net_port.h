@@ -69,6 +69,7 @@ struct sw_net_port {
 	uint64_t tx_offloads;
 	uint16_t nr_segs_max;
 	bool is_read;     /* by some receive queue */
+	bool has_fds;     /* of its receive interrupts */
 	bool fd_is_queue; /* its interrupt descriptor is readable while frames wait */
 	bool mode_known;  /* the driver has said what it wants to receive */
 	struct sw_net_macs unicast, multicast, applied;

@@ -190,6 +190,8 @@ sw_net_port_start(struct sw_net_port *port)
 	port->tx_offloads = s.conf.txmode.offloads;
 	port->nr_segs_max = s.info.tx_desc_lim.nb_seg_max != 0 ? s.info.tx_desc_lim.nb_seg_max
 							       : SEGS_ANY;
+	/* asked once: where there are none, ethdev logs an error each time */
+	port->has_fds = rte_eth_dev_rx_intr_ctl_q_get_fd(port->id, 0) >= 0;
 	port->fd_is_queue = is_tap(&s.info);
 	port->applied.nr = 0;
 	snprintf(port->device, sizeof(port->device), "%s", rte_dev_name(s.info.device));

@@ -52,7 +52,7 @@ make_wake_fd(const struct sw_net_port *port, struct sw_net_port_rx *end)
 	if (end->epoll_fd >= 0)
 		close(end->epoll_fd);
 	end->epoll_fd = -1;
-	if (end->new_nr_queues == 0)
+	if (end->new_nr_queues == 0 || !port->has_fds)
 		return -1; /* no descriptor */
 	end->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	for (uint16_t i = 0; i < end->new_nr_queues; i++) {
