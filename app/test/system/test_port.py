@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright (c) 2026 The vDPA framework authors
-"""sw_net on an ethdev: TAP interfaces of the host's kernel, and a ring.
+"""sw_net on an ethdev: TAP interfaces of the host's kernel, a ring, memory shared with a process.
 
 The host's side is a network namespace that the test makes; TCP streams are compared byte for byte.
 """
@@ -159,6 +159,50 @@ def test_frames_through_a_ring_come_back(serve_port, programs, tools, folder, is
                  devargs='queue_size=256,' + ring,
                  options=['--frames', str(count), '--sizes', '60-1514', '--timeout-s', '20'])
     expect_right(run.result(60 + count * queues / 5_000), queues, count)
+    daemon.expect_alive()
+
+
+class MemifProcess:
+    """A stock testpmd that sends each frame back on the memif queue it came from."""
+
+    def __init__(self, programs, tools, folder, socket: str, *, queues: int):
+        runtime = folder / 'memif.run'
+        runtime.mkdir(exist_ok=True)
+        data = cpus()[1]
+        self.program = programs.start([
+            shutil.which('stdbuf') or 'stdbuf', '-oL', str(tools.testpmd), '--no-huge', '-m', '128',
+            '--no-pci', '--no-telemetry', '--file-prefix', folder.name + 'memif',
+            '--lcores', f'0@{data},1@{data}',
+            '--vdev', f'net_memif0,role=client,socket-abstract=no,socket={socket}',
+            '--', '-i', '--auto-start', '--no-mlockall', '--total-num-mbufs=8192',
+            '--forward-mode=io', '--port-topology=loop', f'--rxq={queues}', f'--txq={queues}'],
+            name='testpmd-memif', env={'RUNTIME_DIRECTORY': str(runtime)})
+        self.program.wait_output('testpmd> ', 30.0)
+
+
+@pytest.mark.ours
+def test_frames_through_another_process_come_back(serve_port, programs, tools, folder,
+                                                  need_testpmd, is_long):
+    """The other process is killed, and another one takes its place."""
+    socket = folder / 'memif.sock'
+    daemon = serve_port(vdev=f'net_memif0,role=server,socket-abstract=no,socket={socket}', pairs=2)
+    count = 500_000 if is_long else 4_000
+    log = daemon.running_program
+
+    def expect_frames(ring: str, queues: int) -> None:
+        run = Frames(programs, tools, folder, daemon.path, queues=queues,
+                     devargs='queue_size=256,' + ring,
+                     options=['--frames', str(count), '--sizes', '60-1514', '--timeout-s', '20'])
+        expect_right(run.result(60 + count * queues / 1_000), queues, count)
+
+    seen = 0
+    for ring, queues in (('packed_vq=0,mrg_rxbuf=1', 1), ('packed_vq=1,in_order=1', 2)):
+        far = MemifProcess(programs, tools, folder, str(socket), queues=2)
+        log.wait_output('port net_memif0 has its link up', 30.0, seen)
+        expect_frames(ring, queues)
+        seen = len(log.text())
+        far.program.kill()
+        log.wait_output('port net_memif0 has its link down', 30.0, seen)
     daemon.expect_alive()
 
 
