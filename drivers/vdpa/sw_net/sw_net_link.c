@@ -345,6 +345,8 @@ sw_net_flows_start(struct sw_net_vq *const *vqs, uint16_t nr)
 		paths[nr_made] = &flow_of(vqs[nr_made])->path;
 		rc = flow_init(flow_of(vqs[nr_made]), vqs[nr_made]);
 	}
+	if (rc == 0 && nr != 0 && vqs[0]->dev->port != NULL)
+		sw_net_port_throw_away(vqs[0]->dev);
 	if (rc == 0)
 		rc = vdpa_paths_add(paths, nr, -1);
 	for (uint16_t i = 0; i < nr_made; i++) {

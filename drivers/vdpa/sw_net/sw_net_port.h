@@ -105,6 +105,8 @@ void sw_net_port_set_mtu(struct sw_net_dev *dev);
 int sw_net_port_send(struct sw_net_dev *dev, const void *frame, uint16_t len_bytes);
 
 /* ---- sw_net_port_queues.c ---- */
+/* Drop what came while nobody read: before queues start, or answers to their frames go, too. */
+void sw_net_port_throw_away(struct sw_net_dev *dev);
 /* Share out the ethdev's queues among the receive queues that run. 0, -ETIMEDOUT. */
 int sw_net_port_spread(struct sw_net_dev *dev);
 /* Take them from all receive queues, and the transmit queues' frames as well. 0, -ETIMEDOUT. */

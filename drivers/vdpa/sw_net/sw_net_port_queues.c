@@ -80,14 +80,16 @@ sw_net_port_leave(struct sw_net_dev *dev, bool tx_too)
 	return rc;
 }
 
-/* What came while nobody read. */
-static void
-throw_away(const struct sw_net_port *port)
+void
+sw_net_port_throw_away(struct sw_net_dev *dev)
 {
+	const struct sw_net_port *port = dev->port;
 	struct rte_mbuf *mbufs[SW_NET_BURST];
 	unsigned int rounds = 0;
 	uint16_t nr;
 
+	if (port->is_read || !sw_net_port_is_there(port))
+		return;
 	for (uint16_t q = 0; q < port->nr_queues; q++)
 		do {
 			nr = rte_eth_rx_burst(port->id, q, mbufs, SW_NET_BURST);
@@ -110,8 +112,6 @@ sw_net_port_spread(struct sw_net_dev *dev)
 	}
 	if (rc != 0 || !sw_net_port_is_there(port))
 		return rc;
-	if (nr != 0 && !port->is_read)
-		throw_away(port);
 	port->is_read = nr != 0;
 	for (uint16_t q = 0; q < port->nr_queues && nr != 0; q++) {
 		struct sw_net_port_rx *end = &port->rx[readers[q % nr]];
