@@ -3,6 +3,7 @@
  */
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -379,68 +380,44 @@ blk_guest_do(struct blk_guest *g, uint16_t vq, enum blk_shape shape, uint32_t ty
 	return status;
 }
 
-uint64_t
-blk_stat(struct vdpa_device *dev, uint16_t vq, const char *name)
+int
+blk_guest_teardown(void **state)
 {
-	uint64_t values[VDPA_VQ_STATS_MAX];
-	int nr = vdpa_device_vq_stats(dev, vq, values);
-
-	for (int i = 0; i < nr; i++)
-		if (strcmp(dev->ops->vq_stat_names[i], name) == 0)
-			return values[i];
-	fail_msg("no counter %s", name);
-	return 0;
+	(void)state;
+	if (open_guest != NULL)
+		blk_guest_close(open_guest);
+	return devices_remove();
 }
 
 /* ---- devices ---- */
 
-int
-blk_device_try_add(const char *name, const char *args)
-{
-	struct vdpa_mgmtdev *mgmtdev = vdpa_mgmtdev_find("sw_blk");
+static char disk_path[] = "/tmp/test_sw_blk.XXXXXX";
 
-	assert_non_null(mgmtdev);
-	return mgmtdev->dev_add(mgmtdev, name, args);
+int
+blk_disk_create(void **state)
+{
+	int fd = mkstemp(disk_path);
+
+	(void)state;
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 ? 0 : -1;
+}
+
+int
+blk_disk_remove(void **state)
+{
+	(void)state;
+	return unlink(disk_path);
 }
 
 void
 blk_device_add(const char *name, const char *args)
 {
-	int rc = blk_device_try_add(name, args);
+	bool file = strstr(args, "backend=file") != NULL;
+	char text[512];
 
-	if (rc != 0)
-		fail_msg("%s,%s: %d %s", name, args, rc, vdpa_error_text());
-}
-
-void
-blk_device_del(const char *name)
-{
-	struct vdpa_device *dev = vdpa_device_find(name);
-
-	assert_non_null(dev);
-	assert_int_equal(dev->mgmtdev->dev_del(dev->mgmtdev, dev, false), 0);
-}
-
-static int
-take_name(struct vdpa_device *dev, void *arg)
-{
-	snprintf(arg, VDPA_NAME_MAX, "%s", dev->name);
-	return 1;
-}
-
-int
-blk_guest_teardown(void **state)
-{
-	char name[VDPA_NAME_MAX];
-
-	(void)state;
-	if (open_guest != NULL)
-		blk_guest_close(open_guest);
-	while (vdpa_device_foreach(take_name, name) != 0) {
-		struct vdpa_device *dev = vdpa_device_find(name);
-
-		if (dev->mgmtdev->dev_del(dev->mgmtdev, dev, true) != 0)
-			return -1;
-	}
-	return 0;
+	snprintf(text, sizeof(text), "%s%s%s", args, file ? ",path=" : "", file ? disk_path : "");
+	assert_int_equal(truncate(disk_path, 0), 0);
+	device_add("sw_blk", name, text);
 }

@@ -23,6 +23,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 
+#include "devices.h"
 #include "vdpa_consumer.h"
 #include "vring_drv.h"
 
@@ -100,12 +101,12 @@ int64_t blk_guest_wait(struct blk_guest *g, uint16_t vq, void **cookie, uint32_t
  */
 uint8_t blk_guest_do(struct blk_guest *g, uint16_t vq, enum blk_shape shape, uint32_t type,
 	uint64_t sector, void *data, uint32_t len);
-/* Counter of a queue by name. */
-uint64_t blk_stat(struct vdpa_device *dev, uint16_t vq, const char *name);
 
+/* Of all tests of a program: the file that is the disk of backend=file. */
+int blk_disk_create(void **state);
+int blk_disk_remove(void **state);
+/* A sw_blk; with backend=file on that file, which is emptied. */
 void blk_device_add(const char *name, const char *args);
-int blk_device_try_add(const char *name, const char *args);
-void blk_device_del(const char *name);
 /* Of each test: what it left open, and all devices. */
 int blk_guest_teardown(void **state);
 

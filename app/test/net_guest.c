@@ -264,17 +264,9 @@ drop_queue(struct net_queue *q)
 	close(q->call_fd);
 }
 
-static int
-take_name(struct vdpa_device *dev, void *arg)
-{
-	snprintf(arg, VDPA_NAME_MAX, "%s", dev->name);
-	return 1;
-}
-
 int
 net_guest_teardown(void **state)
 {
-	char name[VDPA_NAME_MAX];
 	int rc = 0;
 
 	(void)state;
@@ -285,12 +277,7 @@ net_guest_teardown(void **state)
 		rc |= vdpa_binding_destroy(open_guests[i].binding);
 		open_guests[i].binding = NULL;
 	}
-	while (rc == 0 && vdpa_device_foreach(take_name, name) != 0) {
-		struct vdpa_device *dev = vdpa_device_find(name);
-
-		rc = dev->mgmtdev->dev_del(dev->mgmtdev, dev, true);
-	}
-	return rc;
+	return rc != 0 ? rc : devices_remove();
 }
 
 void
@@ -557,25 +544,12 @@ net_guest_wait(struct net_guest *g, uint16_t pair, struct virtio_net_hdr_v1 *hdr
 
 /* ---- devices ---- */
 
-uint64_t
-net_stat(struct vdpa_device *dev, uint16_t index, const char *name)
-{
-	uint64_t values[VDPA_VQ_STATS_MAX];
-	int nr = vdpa_device_vq_stats(dev, index, values);
-
-	for (int i = 0; i < nr; i++)
-		if (strcmp(dev->ops->vq_stat_names[i], name) == 0)
-			return values[i];
-	fail_msg("no counter %s", name);
-	return 0;
-}
-
 void
 net_stat_wait(struct vdpa_device *dev, uint16_t index, const char *name, uint64_t value)
 {
-	for (int i = 0; i < 30000 && net_stat(dev, index, name) != value; i++)
+	for (int i = 0; i < 30000 && device_stat(dev, index, name) != value; i++)
 		net_sleep_ms(1);
-	assert_int_equal(net_stat(dev, index, name), value);
+	assert_int_equal(device_stat(dev, index, name), value);
 }
 
 static bool
@@ -598,27 +572,11 @@ net_link_wait(struct net_guest *g, bool up)
 int
 net_device_try_add(const char *name, const char *args)
 {
-	struct vdpa_mgmtdev *mgmtdev = vdpa_mgmtdev_find("sw_net");
-
-	assert_non_null(mgmtdev);
-	return mgmtdev->dev_add(mgmtdev, name, args);
+	return device_try_add("sw_net", name, args);
 }
 
 void
 net_device_add(const char *name, const char *args)
 {
-	int rc = net_device_try_add(name, args);
-
-	if (rc != 0)
-		fail_msg("%s,%s: %d %s", name, args, rc, vdpa_error_text());
-}
-
-void
-net_device_del(const char *name)
-{
-	struct vdpa_mgmtdev *mgmtdev = vdpa_mgmtdev_find("sw_net");
-	struct vdpa_device *dev = vdpa_device_find(name);
-
-	assert_non_null(dev);
-	assert_int_equal(mgmtdev->dev_del(mgmtdev, dev, false), 0);
+	device_add("sw_net", name, args);
 }

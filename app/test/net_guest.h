@@ -23,6 +23,7 @@
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 
+#include "devices.h"
 #include "vdpa_consumer.h"
 #include "vring_drv.h"
 
@@ -124,17 +125,15 @@ int net_guest_receive(struct net_guest *g, uint16_t pair, struct virtio_net_hdr_
 int net_guest_wait(struct net_guest *g, uint16_t pair, struct virtio_net_hdr_v1 *hdr, void *frame,
 		   uint32_t size, uint32_t timeout_ms);
 
-/** Counter of a queue by name. */
-uint64_t net_stat(struct vdpa_device *dev, uint16_t index, const char *name);
-/** Wait until it is value. */
+/** Wait until this counter of a queue is value. */
 void net_stat_wait(struct vdpa_device *dev, uint16_t index, const char *name, uint64_t value);
 /** Status in configuration space as the class shows it; waits for it to become up or not. */
 void net_link_wait(struct net_guest *g, bool up);
 
+/** A sw_net. */
 void net_device_add(const char *name, const char *args);
-/** @return what the management device said */
+/** @return as device_try_add() */
 int net_device_try_add(const char *name, const char *args);
-void net_device_del(const char *name);
 
 /** rte_eal_init() for a test, with this --vdev argument or NULL; ends the program if it fails. */
 void net_eal_start(const char *vdev);

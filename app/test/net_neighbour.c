@@ -87,6 +87,6 @@ net_neighbour_stop(void)
 	pthread_join(neighbour.thread, NULL);
 	assert_int_equal(atomic_load(&neighbour.nr_bad), 0);
 	net_guest_close(&neighbour.guest);
-	net_device_del("ok");
+	device_del("ok");
 	return net_neighbour_frames();
 }

@@ -21,8 +21,6 @@
 #define DISK_MIB 8
 #define SECTORS  (DISK_MIB * 2048)
 
-static char disk_path[] = "/tmp/test_sw_blk.XXXXXX";
-
 /* Backends that keep data, each with the ring formats. */
 struct variant {
 	const char *args;
@@ -43,22 +41,11 @@ static const struct variant variants[] = {
 };
 
 static void
-device_add(const char *name, const char *args)
-{
-	char text[512];
-	bool file = strstr(args, "backend=file") != NULL;
-
-	snprintf(text, sizeof(text), "%s%s%s", args, file ? ",path=" : "", file ? disk_path : "");
-	assert_int_equal(truncate(disk_path, 0), 0);
-	blk_device_add(name, text);
-}
-
-static void
 open_variant(struct blk_guest *g, const struct variant *variant)
 {
 	const struct blk_guest_config config = {.device = "b0", .features = variant->features};
 
-	device_add("b0", variant->args);
+	blk_device_add("b0", variant->args);
 	blk_guest_open(g, &config);
 }
 
@@ -66,7 +53,7 @@ static void
 close_variant(struct blk_guest *g)
 {
 	blk_guest_close(g);
-	blk_device_del("b0");
+	device_del("b0");
 }
 
 static void
@@ -104,8 +91,8 @@ what_was_written_is_read_in_every_shape(void **state)
 			assert_memory_equal(back, out, len);
 		}
 		assert_int_equal(blk_guest_do(&g, 0, BLK_PLAIN, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), 0);
-		assert_int_equal(blk_stat(g.dev, 0, "writes"), BLK_SHAPES * 4);
-		assert_int_equal(blk_stat(g.dev, 0, "flushes"), 1);
+		assert_int_equal(device_stat(g.dev, 0, "writes"), BLK_SHAPES * 4);
+		assert_int_equal(device_stat(g.dev, 0, "flushes"), 1);
 		close_variant(&g);
 	}
 }
@@ -173,7 +160,7 @@ unknown_requests_are_unsupported(void **state)
 	for (unsigned int i = 0; i < sizeof(types) / sizeof(types[0]); i++)
 		assert_int_equal(blk_guest_do(&g, 0, BLK_PLAIN, types[i], 0, &range, sizeof(range)),
 			VIRTIO_BLK_S_UNSUPP);
-	assert_int_equal(blk_stat(g.dev, 0, "unsupported"), 10);
+	assert_int_equal(device_stat(g.dev, 0, "unsupported"), 10);
 	close_variant(&g);
 }
 
@@ -314,7 +301,7 @@ what_a_dead_device_took_is_done_again_and_no_more(void **state)
 		struct blk_guest g;
 		void *cookie;
 
-		device_add("b0", disks[i % 2].args);
+		blk_device_add("b0", disks[i % 2].args);
 		blk_guest_open(&g, &config);
 		leave_requests(&g, death, blk_guest_inflight(&g));
 		blk_guest_start(&g);
@@ -324,7 +311,7 @@ what_a_dead_device_took_is_done_again_and_no_more(void **state)
 			answered[(uintptr_t)cookie - 1] = true;
 		}
 		assert_int_equal(blk_guest_wait(&g, 0, NULL, 50), -1);
-		assert_int_equal(blk_stat(g.dev, 0, "writes"), 3 - death->used_in_ring);
+		assert_int_equal(device_stat(g.dev, 0, "writes"), 3 - death->used_in_ring);
 		for (unsigned int k = 0; k < BLK_RING; k++)
 			assert_int_equal(((uint8_t *)blk_guest_inflight(&g))[16 + k * 16], 0);
 		assert_int_equal(blk_guest_do(&g, 0, BLK_PLAIN, VIRTIO_BLK_T_IN, 0, back, 1024), 0);
@@ -394,24 +381,10 @@ bad_keys_are_refused_by_name(void **state)
 
 	(void)state;
 	for (unsigned int i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		assert_true(blk_device_try_add("b0", bad[i][0]) < 0);
+		assert_true(device_try_add("sw_blk", "b0", bad[i][0]) < 0);
 		if (strstr(vdpa_error_text(), bad[i][1]) == NULL)
 			fail_msg("%s: %s", bad[i][0], vdpa_error_text());
 	}
-}
-
-static int
-disk_create(void **state)
-{
-	(void)state;
-	return mkstemp(disk_path) >= 0 ? 0 : -1;
-}
-
-static int
-disk_remove(void **state)
-{
-	(void)state;
-	return unlink(disk_path);
 }
 
 #define TEST(fn) cmocka_unit_test_teardown(fn, blk_guest_teardown)
@@ -434,5 +407,5 @@ main(void)
 
 	/* named, so that the linker takes the whole driver */
 	rte_log_set_level(sw_blk_logtype, RTE_LOG_INFO);
-	return cmocka_run_group_tests(tests, disk_create, disk_remove);
+	return cmocka_run_group_tests(tests, blk_disk_create, blk_disk_remove);
 }

@@ -33,9 +33,8 @@
 #define NO_STATUS  CANARY
 
 static const char *const disks[] = {
-	"backend=malloc,size=1M,num_queues=2", "backend=file,size=1M,num_queues=2,path=%s"};
+	"backend=malloc,size=1M,num_queues=2", "backend=file,size=1M,num_queues=2"};
 static const uint64_t formats[] = {BASE, BASE | F(F_RING_PACKED)};
-static char disk_path[] = "/tmp/test_sw_blk_hostile.XXXXXX";
 
 /* ---- requests ---- */
 
@@ -162,16 +161,6 @@ static const struct request_case {
 
 static uint8_t disk_data[DISK_BYTES], disk_now[DISK_BYTES], area[AREA_BYTES], now[AREA_BYTES];
 
-static void
-device_add(const char *disk)
-{
-	char args[160];
-
-	snprintf(args, sizeof(args), disk, disk_path);
-	assert_int_equal(truncate(disk_path, 0), 0);
-	blk_device_add("bad", args);
-}
-
 /* Both queues work: a whole disk is written by one and read by the other. */
 static void
 disk_fill(struct blk_guest *g)
@@ -250,7 +239,7 @@ bad_requests_get_their_status_and_change_nothing(void **state)
 		struct vdpa_device_status status;
 		uint64_t nr_missing = 0;
 
-		device_add(disks[v / 2]);
+		blk_device_add("bad", disks[v / 2]);
 		blk_guest_open(&g, &config);
 		disk_fill(&g);
 		for (unsigned int i = 0; i < 2 * RTE_DIM(requests); i++) {
@@ -258,14 +247,14 @@ bad_requests_get_their_status_and_change_nothing(void **state)
 			disk_is_as_before(&g, i % 4 / 2, requests[i / 2].name);
 			nr_missing += requests[i / 2].status == NO_STATUS;
 		}
-		assert_int_equal(blk_stat(g.dev, 0, "no_status"), nr_missing);
+		assert_int_equal(device_stat(g.dev, 0, "no_status"), nr_missing);
 		assert_int_equal(
-			blk_stat(g.dev, 0, "io_errors") + blk_stat(g.dev, 0, "unsupported"),
+			device_stat(g.dev, 0, "io_errors") + device_stat(g.dev, 0, "unsupported"),
 			2 * RTE_DIM(requests));
 		vdpa_device_status_get(g.dev, &status);
 		assert_int_equal(status.failures, 0);
 		blk_guest_close(&g);
-		blk_device_del("bad");
+		device_del("bad");
 	}
 }
 
@@ -333,7 +322,7 @@ a_bad_ring_stops_its_queue_and_no_other(void **state)
 		const struct bad_ring_case *c;
 
 		for (unsigned int i = 0; (c = bad_ring_case(i, v % 2 != 0)) != NULL; i++) {
-			device_add(disks[v / 2]);
+			blk_device_add("bad", disks[v / 2]);
 			blk_guest_open(&g, &config);
 			disk_fill(&g);
 			offer(&g, c);
@@ -341,23 +330,9 @@ a_bad_ring_stops_its_queue_and_no_other(void **state)
 			disk_is_as_before(&g, 1, bad_ring_name(c));
 			used_nothing(&g, c);
 			blk_guest_close(&g);
-			blk_device_del("bad");
+			device_del("bad");
 		}
 	}
-}
-
-static int
-disk_create(void **state)
-{
-	(void)state;
-	return mkstemp(disk_path) >= 0 ? 0 : -1;
-}
-
-static int
-disk_remove(void **state)
-{
-	(void)state;
-	return unlink(disk_path);
 }
 
 #define TEST(fn) cmocka_unit_test_teardown(fn, blk_guest_teardown)
@@ -373,5 +348,5 @@ main(void)
 	/* named, so that the linker takes the whole driver; what broke is not of interest */
 	rte_log_set_level(sw_blk_logtype, RTE_LOG_INFO);
 	rte_log_set_level_pattern("lib.vdpa", RTE_LOG_CRIT);
-	return cmocka_run_group_tests(tests, disk_create, disk_remove);
+	return cmocka_run_group_tests(tests, blk_disk_create, blk_disk_remove);
 }

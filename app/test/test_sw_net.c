@@ -84,7 +84,7 @@ assert_drops(struct vdpa_device *dev, uint16_t index, uint64_t drops)
 
 	for (int i = 0; dev->ops->vq_stat_names[i] != NULL; i++)
 		if (strncmp(dev->ops->vq_stat_names[i], "drop_", 5) == 0)
-			sum += net_stat(dev, index, dev->ops->vq_stat_names[i]);
+			sum += device_stat(dev, index, dev->ops->vq_stat_names[i]);
 	assert_int_equal(sum, drops);
 }
 
@@ -123,14 +123,16 @@ loopback_returns_every_frame_unchanged_in_every_ring_format(void **state)
 		dev = g.dev;
 		pump(&g, 0, all_sizes, 13, nr_frames);
 		assert_int_equal(net_guest_stop(&g), 0);
-		assert_int_equal(net_stat(dev, TX, "packets"), nr_frames);
-		assert_int_equal(net_stat(dev, RX, "packets"), nr_frames);
-		assert_int_equal(net_stat(dev, TX, "bytes"), sum_sizes(all_sizes, 13, nr_frames));
-		assert_int_equal(net_stat(dev, RX, "bytes"), sum_sizes(all_sizes, 13, nr_frames));
+		assert_int_equal(device_stat(dev, TX, "packets"), nr_frames);
+		assert_int_equal(device_stat(dev, RX, "packets"), nr_frames);
+		assert_int_equal(
+			device_stat(dev, TX, "bytes"), sum_sizes(all_sizes, 13, nr_frames));
+		assert_int_equal(
+			device_stat(dev, RX, "bytes"), sum_sizes(all_sizes, 13, nr_frames));
 		assert_drops(dev, TX, 0);
 		assert_drops(dev, RX, 0);
 		net_guest_close(&g);
-		net_device_del("lo");
+		device_del("lo");
 	}
 }
 
@@ -152,7 +154,7 @@ a_legacy_driver_has_a_header_of_ten_bytes(void **state)
 	assert_int_equal(g.hdr_bytes, 12);
 	pump(&g, 0, all_sizes, 13, 500);
 	net_guest_close(&g);
-	net_device_del("lo");
+	device_del("lo");
 }
 
 static void
@@ -183,7 +185,7 @@ pairs_do_not_mix(void **state)
 		assert_int_equal(net_guest_receive(&g, pair, NULL, got, sizeof(got)), -1);
 	}
 	net_guest_close(&g);
-	net_device_del("lo");
+	device_del("lo");
 }
 
 static void
@@ -208,11 +210,11 @@ without_receive_buffers_frames_wait_and_a_kick_moves_them(void **state)
 		net_sleep_ms(30);
 		net_stat_wait(g.dev, RX, "rx_waits", 1);
 		assert_int_equal(net_guest_reap(&g, 0), 0);
-		assert_int_equal(net_stat(g.dev, TX, "packets"), 0);
+		assert_int_equal(device_stat(g.dev, TX, "packets"), 0);
 		assert_int_equal(net_guest_fill(&g, 0, 3), 3);
 		net_stat_wait(g.dev, TX, "packets", 3);
 		net_sleep_ms(30);
-		assert_int_equal(net_stat(g.dev, TX, "packets"), 3);
+		assert_int_equal(device_stat(g.dev, TX, "packets"), 3);
 		net_guest_fill(&g, 0, 20);
 		for (int k = 0; k < 10; k++) {
 			fill_frame(frame, sizeof(frame), k);
@@ -225,7 +227,7 @@ without_receive_buffers_frames_wait_and_a_kick_moves_them(void **state)
 		assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 		assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), 100);
 		net_guest_close(&g);
-		net_device_del("lo");
+		device_del("lo");
 	}
 }
 
@@ -254,7 +256,7 @@ a_mergeable_frame_waits_until_all_its_buffers_are_there(void **state)
 	assert_memory_equal(got, frame, sizeof(frame));
 	assert_int_equal(hdr.num_buffers, 6);
 	net_guest_close(&g);
-	net_device_del("lo");
+	device_del("lo");
 }
 
 static void
@@ -271,9 +273,9 @@ a_frame_that_no_buffer_can_hold_is_dropped_and_counted(void **state)
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, 989)); /* with header 1001 */
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, 988));
 	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), 988);
-	assert_int_equal(net_stat(g.dev, TX, "drop_too_big"), 1);
-	assert_int_equal(net_stat(g.dev, TX, "packets"), 2);
-	assert_int_equal(net_stat(g.dev, RX, "packets"), 1);
+	assert_int_equal(device_stat(g.dev, TX, "drop_too_big"), 1);
+	assert_int_equal(device_stat(g.dev, TX, "packets"), 2);
+	assert_int_equal(device_stat(g.dev, RX, "packets"), 1);
 	net_guest_close(&g);
 
 	/* mergeable: all buffers of the ring together are too small */
@@ -284,9 +286,9 @@ a_frame_that_no_buffer_can_hold_is_dropped_and_counted(void **state)
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, 8000));
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, 7988));
 	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), 7988);
-	assert_int_equal(net_stat(g.dev, TX, "drop_too_big"), 2);
+	assert_int_equal(device_stat(g.dev, TX, "drop_too_big"), 2);
 	net_guest_close(&g);
-	net_device_del("lo");
+	device_del("lo");
 }
 
 static void
@@ -311,9 +313,9 @@ a_frame_beyond_64_kib_is_dropped_and_one_of_64_kib_passes(void **state)
 	assert_true(net_guest_send(&g, 0, NET_SCATTERED, NULL, frame, SW_NET_FRAME_MAX));
 	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), SW_NET_FRAME_MAX);
 	assert_memory_equal(got, frame, SW_NET_FRAME_MAX);
-	assert_int_equal(net_stat(g.dev, TX, "drop_too_big"), 1);
+	assert_int_equal(device_stat(g.dev, TX, "drop_too_big"), 1);
 	net_guest_close(&g);
-	net_device_del("lo");
+	device_del("lo");
 }
 
 static void
@@ -331,13 +333,13 @@ null_takes_every_frame_and_counts_it(void **state)
 		while (!net_guest_send(&g, 1, i % NET_SHAPES, NULL, frame, sizeof(frame)))
 			net_sleep_ms(1);
 	net_stat_wait(g.dev, 3, "packets", 500);
-	assert_int_equal(net_stat(g.dev, 3, "bytes"), 500 * 200);
-	assert_int_equal(net_stat(g.dev, 3, "drop_null"), 500);
+	assert_int_equal(device_stat(g.dev, 3, "bytes"), 500 * 200);
+	assert_int_equal(device_stat(g.dev, 3, "drop_null"), 500);
 	assert_drops(g.dev, 3, 500);
-	assert_int_equal(net_stat(g.dev, 2, "packets"), 0);
+	assert_int_equal(device_stat(g.dev, 2, "packets"), 0);
 	assert_int_equal(net_guest_receive(&g, 1, NULL, frame, sizeof(frame)), -1);
 	net_guest_close(&g);
-	net_device_del("nul");
+	device_del("nul");
 }
 
 /* ---- headers ---- */
@@ -381,10 +383,10 @@ headers_of_offloads_that_were_not_agreed_do_no_harm(void **state)
 		assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, len));
 	net_stat_wait(g.dev, TX, "drop_header", SW_NET_FRAME_MIN);
 	assert_int_equal(net_guest_receive(&g, 0, NULL, got, sizeof(got)), -1);
-	assert_int_equal(net_stat(g.dev, RX, "packets"), NET_SHAPES);
-	assert_int_equal(net_stat(g.dev, TX, "packets"), NET_SHAPES + 255 + SW_NET_FRAME_MIN);
+	assert_int_equal(device_stat(g.dev, RX, "packets"), NET_SHAPES);
+	assert_int_equal(device_stat(g.dev, TX, "packets"), NET_SHAPES + 255 + SW_NET_FRAME_MIN);
 	net_guest_close(&g);
-	net_device_del("lo");
+	device_del("lo");
 }
 
 /* RFC 1071, the plain way: bytes in network order. */
@@ -440,10 +442,10 @@ an_unfinished_checksum_is_completed_for_a_receiver_that_did_not_agree(void **sta
 			nr++;
 		}
 	}
-	assert_int_equal(net_stat(g.dev, TX, "csum_done"), nr);
+	assert_int_equal(device_stat(g.dev, TX, "csum_done"), nr);
 	assert_true(nr > 200);
 	net_guest_close(&g);
-	net_device_del("lo");
+	device_del("lo");
 }
 
 static void
@@ -466,7 +468,7 @@ a_checksum_of_zero_is_written_as_all_ones(void **state)
 	assert_int_equal(got[40], 0xff);
 	assert_int_equal(got[41], 0xff);
 	net_guest_close(&g);
-	net_device_del("lo");
+	device_del("lo");
 }
 
 static void
@@ -495,9 +497,9 @@ an_unfinished_checksum_passes_to_a_receiver_that_agreed(void **state)
 	assert_int_equal(hdr.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
 	assert_int_equal(hdr.csum_start, 34);
 	assert_int_equal(hdr.csum_offset, 16);
-	assert_int_equal(net_stat(g.dev, TX, "csum_done"), 0);
+	assert_int_equal(device_stat(g.dev, TX, "csum_done"), 0);
 	net_guest_close(&g);
-	net_device_del("lo");
+	device_del("lo");
 }
 
 static void
@@ -527,7 +529,7 @@ checksum_offsets_outside_the_frame_are_dropped(void **state)
 		net_stat_wait(g.dev, TX, "drop_csum", sizeof(cases) / sizeof(cases[0]));
 		assert_int_equal(net_guest_receive(&g, 0, NULL, got, sizeof(got)), -1);
 		net_guest_close(&g);
-		net_device_del("lo");
+		device_del("lo");
 	}
 }
 
@@ -603,12 +605,13 @@ a_broken_queue_stops_and_its_neighbour_goes_on(void **state)
 		if (rx) {
 			/* its frames have nowhere to go */
 			assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
-			for (int i = 0; i < 30000 && net_stat(g.dev, TX, "drop_rx_off") == 0; i++)
+			for (int i = 0; i < 30000 && device_stat(g.dev, TX, "drop_rx_off") == 0;
+				i++)
 				net_sleep_ms(1);
-			assert_true(net_stat(g.dev, TX, "drop_rx_off") > 0);
+			assert_true(device_stat(g.dev, TX, "drop_rx_off") > 0);
 		}
 		net_guest_close(&g);
-		net_device_del("lo");
+		device_del("lo");
 	}
 }
 
@@ -648,9 +651,9 @@ a_stop_and_a_start_lose_and_repeat_nothing(void **state)
 			}
 			assert_int_equal(net_guest_receive(&g, 0, NULL, got, sizeof(got)), -1);
 		}
-		assert_int_equal(net_stat(g.dev, TX, "packets"), out);
+		assert_int_equal(device_stat(g.dev, TX, "packets"), out);
 		net_guest_close(&g);
-		net_device_del("lo");
+		device_del("lo");
 	}
 }
 
@@ -676,7 +679,7 @@ a_pair_starts_and_stops_while_another_runs(void **state)
 	vdpa_device_status_get(g.dev, &status);
 	assert_int_equal(status.starts, 1);
 	net_guest_close(&g);
-	net_device_del("lo");
+	device_del("lo");
 }
 
 static void
@@ -703,7 +706,7 @@ inactive_pairs_are_left_alone(void **state)
 	assert_memory_equal(got, frame, sizeof(frame));
 	assert_drops(g.dev, 3, 0);
 	net_guest_close(&g);
-	net_device_del("lo");
+	device_del("lo");
 }
 
 static void
@@ -726,7 +729,7 @@ memory_may_move_under_a_running_device(void **state)
 	vdpa_device_status_get(g.dev, &status);
 	assert_int_equal(status.starts, 1);
 	net_guest_close(&g);
-	net_device_del("lo");
+	device_del("lo");
 }
 
 #define TEST(name) cmocka_unit_test_teardown(name, net_guest_teardown)

@@ -58,7 +58,7 @@ static void
 close_bad(struct net_guest *g)
 {
 	net_guest_close(g);
-	net_device_del("bad");
+	device_del("bad");
 }
 
 /* Frames there and back; no buffer is with the device then. */
@@ -140,7 +140,7 @@ offer(struct net_guest *g, const struct net_queue *q, const struct bad_ring_case
 static void
 transmit_goes_on(struct net_guest *g)
 {
-	uint64_t dropped = net_stat(g->dev, 1, "drop_rx_off");
+	uint64_t dropped = device_stat(g->dev, 1, "drop_rx_off");
 
 	for (int i = 0; i < BEFORE; i++)
 		assert_true(net_guest_send(g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
@@ -169,7 +169,7 @@ bad_ring(const struct bad_ring_case *c, uint64_t features, bool receive, uint16_
 	net_neighbour_goes_on();
 	if (used(&g, q, at) != at)
 		fail_msg("%s: something was given back", bad_ring_name(c));
-	assert_int_equal(net_stat(g.dev, q->index, "packets"), at);
+	assert_int_equal(device_stat(g.dev, q->index, "packets"), at);
 	close_bad(&g);
 }
 
@@ -431,7 +431,7 @@ descriptors_that_change_between_two_reads_harm_nobody(void **state)
 		atomic_store(&racer.stop, true);
 		pthread_join(thread, NULL);
 		broken[i % 2] += status.failures;
-		passed[i % 2] += net_stat(g.dev, 1, "packets");
+		passed[i % 2] += device_stat(g.dev, 1, "packets");
 		net_neighbour_goes_on();
 		close_bad(&g);
 	}
@@ -474,7 +474,7 @@ receive_buffers_taken_away_stop_that_queue(void **state)
 		assert_int_equal(net_guest_shrink(&g, GOOD_IOVA - NET_GUEST_IOVA), 0);
 		assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 		stops(&g, &g.pairs[0].rx, "receive buffers gone", "outside the peer");
-		assert_int_equal(net_stat(g.dev, 0, "packets"), BEFORE);
+		assert_int_equal(device_stat(g.dev, 0, "packets"), BEFORE);
 		transmit_goes_on(&g);
 		net_neighbour_goes_on();
 		close_bad(&g);

@@ -80,7 +80,7 @@ bad_keys_are_refused_with_key_value_and_what_is_allowed(void **state)
 		-ENAMETOOLONG);
 	net_device_add("v", "");
 	assert_int_equal(net_device_try_add("v", ""), -EEXIST);
-	net_device_del("v");
+	device_del("v");
 }
 
 static uint64_t
@@ -91,7 +91,7 @@ offered(const char *args, struct vdpa_device_status *status)
 	net_device_add("v", args);
 	dev = vdpa_device_find("v");
 	vdpa_device_status_get(dev, status);
-	net_device_del("v");
+	device_del("v");
 	return status->features_offered;
 }
 
@@ -135,7 +135,7 @@ keys_decide_what_is_offered(void **state)
 	net_device_add("w", "");
 	vdpa_device_status_get(vdpa_device_find("w"), &two);
 	assert_true(memcmp(one.mac, two.mac, 6) != 0);
-	net_device_del("w");
+	device_del("w");
 }
 
 static void
@@ -173,7 +173,7 @@ a_mac_address_set_by_the_driver_lasts_until_its_reset(void **state)
 	assert_int_equal(ops->config_read(g.dev, 0, &space, sizeof(space)), 0);
 	assert_memory_equal(space.mac, former, 6);
 	net_guest_close(&g);
-	net_device_del("v");
+	device_del("v");
 }
 
 /* ---- faults ---- */
@@ -193,16 +193,16 @@ fail_op_makes_an_op_fail_and_leaves_nothing_running(void **state)
 	assert_false(status.running);
 	assert_int_equal(status.health, VDPA_HEALTH_FAILED);
 	net_guest_close(&g);
-	net_device_del("v");
+	device_del("v");
 
 	net_device_add("v", "fail_op=stop,backend=null");
 	net_guest_open(&g, &config);
 	net_guest_stop(&g);
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 	net_sleep_ms(20);
-	assert_int_equal(net_stat(g.dev, TX, "packets"), 0);
+	assert_int_equal(device_stat(g.dev, TX, "packets"), 0);
 	net_guest_close(&g);
-	net_device_del("v");
+	device_del("v");
 
 	assert_int_equal(net_device_try_add("v", "fail_op=config_read"), -EIO);
 	assert_null(vdpa_device_find("v"));
@@ -212,7 +212,7 @@ fail_op_makes_an_op_fail_and_leaves_nothing_running(void **state)
 	net_guest_close(&g);
 	assert_int_equal(net_guest_try_open(&g, &config), -EIO);
 	net_guest_close(&g);
-	net_device_del("v");
+	device_del("v");
 }
 
 static void
@@ -250,8 +250,8 @@ delay_us_holds_frames_and_no_worker(void **state)
 	assert_true(nr_fast > 300);
 	net_guest_close(&s);
 	net_guest_close(&f);
-	net_device_del("slow");
-	net_device_del("fast");
+	device_del("slow");
+	device_del("fast");
 }
 
 /* Last: the device stays for ever. */
@@ -285,21 +285,21 @@ a_hanging_stop_is_fenced_and_a_neighbour_goes_on(void **state)
 	vdpa_device_status_get(g.dev, &status);
 	assert_int_equal(status.health, VDPA_HEALTH_FAILED);
 	/* memory by address stays what it was, but the worker looks at no ring of it any more */
-	packets = net_stat(g.dev, TX, "packets");
+	packets = device_stat(g.dev, TX, "packets");
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 	net_guest_fill(&n, 0, 64);
 	for (int i = 0; i < 50; i++) {
 		assert_true(net_guest_send(&n, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 		assert_int_equal(net_guest_wait(&n, 0, NULL, got, sizeof(got), 30000), 64);
 	}
-	assert_int_equal(net_stat(g.dev, TX, "packets"), packets);
+	assert_int_equal(device_stat(g.dev, TX, "packets"), packets);
 	assert_int_equal(net_guest_reap(&g, 0), 0);
 	/* it may not be freed: the op is inside */
 	assert_int_equal(g.dev->mgmtdev->dev_del(g.dev->mgmtdev, g.dev, true), -EBUSY);
 	vring_drv_fini(&g.pairs[0].rx.ring);
 	vring_drv_fini(&g.pairs[0].tx.ring);
 	net_guest_close(&n);
-	net_device_del("ok");
+	device_del("ok");
 }
 
 /* ---- vdev ---- */
@@ -334,7 +334,7 @@ a_vdev_is_a_device_of_its_name(void **state)
 
 	/* deleted by management first: nothing is left to be done */
 	assert_int_equal(rte_eal_hotplug_add("vdev", "vdpa_sw_net2", ""), 0);
-	net_device_del("vdpa_sw_net2");
+	device_del("vdpa_sw_net2");
 	assert_int_equal(rte_eal_hotplug_remove("vdev", "vdpa_sw_net2"), 0);
 }
 
@@ -350,7 +350,7 @@ devices_come_and_go_without_leaving_descriptors(void **state)
 		net_device_add("v", "max_vqp=4");
 		net_guest_open(&g, &config);
 		net_guest_close(&g);
-		net_device_del("v");
+		device_del("v");
 		last = dup(0);
 		close(last);
 		if (i == 4)

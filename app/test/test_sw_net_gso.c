@@ -206,8 +206,8 @@ close_pair(struct net_guest *a, struct net_guest *b)
 {
 	net_guest_close(a);
 	net_guest_close(b);
-	net_device_del("a");
-	net_device_del("b");
+	device_del("a");
+	device_del("b");
 }
 
 /* Send it as one frame, and take segments for it. */
@@ -256,7 +256,7 @@ frames_pass_whole_where_the_receiver_agreed(void **state)
 		assert_memory_equal(got, gso.bytes, gso.data + gso.payload);
 		gso.hdr.num_buffers = hdr.num_buffers;
 		assert_memory_equal(&hdr, &gso.hdr, sizeof(hdr));
-		assert_int_equal(net_stat(a.dev, TX, "gso_cut"), 0);
+		assert_int_equal(device_stat(a.dev, TX, "gso_cut"), 0);
 		close_pair(&a, &b);
 	}
 }
@@ -284,9 +284,9 @@ frames_are_cut_where_the_receiver_did_not_agree(void **state)
 		send_and_check(&a, &b, &gso, ACK | PSH);
 		make(&gso, 512 * 100, 100, ACK);
 		send_and_check(&a, &b, &gso, ACK);
-		assert_int_equal(net_stat(a.dev, TX, "gso_cut"), 5);
-		assert_int_equal(net_stat(a.dev, TX, "packets"), 5);
-		assert_int_equal(net_stat(b.dev, RX, "packets"), 45 + 3 + 1 + 1 + 512);
+		assert_int_equal(device_stat(a.dev, TX, "gso_cut"), 5);
+		assert_int_equal(device_stat(a.dev, TX, "packets"), 5);
+		assert_int_equal(device_stat(b.dev, RX, "packets"), 45 + 3 + 1 + 1 + 512);
 		close_pair(&a, &b);
 	}
 }

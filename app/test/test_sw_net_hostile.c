@@ -156,9 +156,9 @@ random_rings_harm_nobody_else(void **state)
 		}
 		vdpa_device_status_get(g.dev, &status);
 		broken += status.failures;
-		passed += net_stat(g.dev, 0, "packets");
+		passed += device_stat(g.dev, 0, "packets");
 		net_guest_close(&g);
-		net_device_del("bad");
+		device_del("bad");
 	}
 	others = net_neighbour_stop();
 	print_message("%llu queues broken, %llu frames passed before, neighbour's frames: %llu\n",
@@ -233,7 +233,7 @@ a_ring_that_changes_while_it_is_read_harms_nobody(void **state)
 		print_message("%u frames came back, last error: %s\n", nr, status.last_error);
 		assert_true(nr >= 2000);
 		net_guest_close(&g);
-		net_device_del("bad");
+		device_del("bad");
 	}
 }
 
@@ -267,7 +267,7 @@ one_buffer_for_sending_and_receiving_is_the_guests_own_trouble(void **state)
 			net_sleep_ms(1);
 	}
 	net_guest_close(&g);
-	net_device_del("bad");
+	device_del("bad");
 }
 
 #define TEST(name) cmocka_unit_test_teardown(name, net_guest_teardown)

@@ -80,14 +80,14 @@ frames_of_one_end_arrive_at_the_other_whatever_each_agreed(void **state)
 		open_guest(&b, "b", formats[i % 4]);
 		for (uint32_t k = 0; k < 100; k++)
 			exchange(&a, &b, 60 + k * 89, k);
-		assert_int_equal(net_stat(a.dev, TX, "packets"), 100);
-		assert_int_equal(net_stat(b.dev, RX, "packets"), 100);
-		assert_int_equal(net_stat(b.dev, TX, "packets"), 100);
-		assert_int_equal(net_stat(a.dev, RX, "packets"), 100);
+		assert_int_equal(device_stat(a.dev, TX, "packets"), 100);
+		assert_int_equal(device_stat(b.dev, RX, "packets"), 100);
+		assert_int_equal(device_stat(b.dev, TX, "packets"), 100);
+		assert_int_equal(device_stat(a.dev, RX, "packets"), 100);
 		net_guest_close(&a);
 		net_guest_close(&b);
-		net_device_del("a");
-		net_device_del("b");
+		device_del("a");
+		device_del("b");
 	}
 }
 
@@ -106,8 +106,8 @@ a_legacy_and_a_modern_driver_understand_each_other(void **state)
 		exchange(&a, &b, 60 + k * 89, k);
 	net_guest_close(&a);
 	net_guest_close(&b);
-	net_device_del("a");
-	net_device_del("b");
+	device_del("a");
+	device_del("b");
 }
 
 static void
@@ -137,8 +137,8 @@ checksums_are_completed_only_for_the_end_that_needs_it(void **state)
 	assert_memory_equal(got, frame, sizeof(frame));
 	net_guest_close(&a);
 	net_guest_close(&b);
-	net_device_del("a");
-	net_device_del("b");
+	device_del("a");
+	device_del("b");
 }
 
 static void
@@ -174,7 +174,7 @@ the_link_is_up_while_the_other_end_runs(void **state)
 	exchange(&a, &b, 200, 2);
 
 	net_guest_close(&b);
-	net_device_del("b");
+	device_del("b");
 	net_link_wait(&a, false);
 	assert_true(net_guest_send(&a, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 	net_stat_wait(a.dev, TX, "drop_peer_down", 3);
@@ -185,9 +185,9 @@ the_link_is_up_while_the_other_end_runs(void **state)
 	exchange(&a, &b, 200, 3);
 	net_guest_close(&a);
 	net_link_wait(&b, false);
-	net_device_del("a");
+	device_del("a");
 	net_guest_close(&b);
-	net_device_del("b");
+	device_del("b");
 }
 
 static void
@@ -205,7 +205,7 @@ frames_wait_for_a_running_receiver_without_buffers(void **state)
 		assert_true(net_guest_send(&a, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 	}
 	net_sleep_ms(30);
-	assert_int_equal(net_stat(a.dev, TX, "packets"), 0);
+	assert_int_equal(device_stat(a.dev, TX, "packets"), 0);
 	for (int i = 0; i < 60; i++) {
 		net_guest_fill(&b, 0, 1);
 		assert_int_equal(net_guest_wait(&b, 0, NULL, got, sizeof(got), 30000), 100);
@@ -214,11 +214,12 @@ frames_wait_for_a_running_receiver_without_buffers(void **state)
 	}
 	net_stat_wait(a.dev, TX, "packets", 60);
 	assert_int_equal(
-		net_stat(a.dev, TX, "drop_rx_off") + net_stat(a.dev, TX, "drop_peer_down"), 0);
+		device_stat(a.dev, TX, "drop_rx_off") + device_stat(a.dev, TX, "drop_peer_down"),
+		0);
 	net_guest_close(&a);
 	net_guest_close(&b);
-	net_device_del("a");
-	net_device_del("b");
+	device_del("a");
+	device_del("b");
 }
 
 static void
@@ -252,8 +253,8 @@ ends_with_different_numbers_of_pairs_share_what_both_have(void **state)
 	net_stat_wait(a.dev, 3, "drop_rx_off", 2);
 	net_guest_close(&a);
 	net_guest_close(&b);
-	net_device_del("a");
-	net_device_del("b");
+	device_del("a");
+	device_del("b");
 }
 
 static void
@@ -280,18 +281,18 @@ a_third_device_and_a_device_itself_are_refused(void **state)
 	net_device_add("b", "backend=peer,peer=a");
 	refused("c", "backend=peer,peer=b", -EBUSY, "peer=b");
 	refused("b", "backend=peer,peer=a", -EEXIST, "b");
-	net_device_del("a");
+	device_del("a");
 	/* b waits for a, and for nobody else */
 	refused("a", "backend=peer,peer=c", -EBUSY, "b");
-	net_device_del("b");
+	device_del("b");
 	net_device_add("l", "");
 	refused("a", "backend=peer,peer=l", -EBUSY, "peer=l");
-	net_device_del("l");
+	device_del("l");
 	/* nothing of all this is left */
 	net_device_add("a", "backend=peer,peer=c");
 	net_device_add("b", "");
-	net_device_del("a");
-	net_device_del("b");
+	device_del("a");
+	device_del("b");
 }
 
 struct receiver {
@@ -366,17 +367,17 @@ an_end_may_come_and_go_under_load(void **state)
 			vdpa_session_close(b.session);
 			/* its last word; then the device goes */
 			net_link_wait(&a, false);
-			arrived += net_stat(b.dev, RX, "packets");
+			arrived += device_stat(b.dev, RX, "packets");
 			net_guest_end(&b);
-			net_device_del("b");
+			device_del("b");
 		}
 	}
 	net_stat_wait(a.dev, TX, "packets", sent);
 	/* each frame went to the other end, or found that it was down */
-	assert_int_equal(net_stat(a.dev, TX, "drop_peer_down") + arrived, sent);
-	assert_int_equal(net_stat(a.dev, TX, "drop_rx_off"), 0);
+	assert_int_equal(device_stat(a.dev, TX, "drop_peer_down") + arrived, sent);
+	assert_int_equal(device_stat(a.dev, TX, "drop_rx_off"), 0);
 	net_guest_close(&a);
-	net_device_del("a");
+	device_del("a");
 }
 
 static void
@@ -407,15 +408,15 @@ a_guest_is_announced_to_the_other_end(void **state)
 			assert_int_equal(net_guest_wait(&b, 0, NULL, got, sizeof(got), 30000), 60);
 			assert_memory_equal(got, wanted, sizeof(wanted));
 		}
-		assert_int_equal(net_stat(b.dev, RX, "packets"), 4);
+		assert_int_equal(device_stat(b.dev, RX, "packets"), 4);
 		assert_int_equal(vdpa_session_announce(a.session, group), -EINVAL);
 		assert_int_equal(vdpa_session_announce(a.session, zero), -EINVAL);
 		/* it hears nothing of its own */
 		exchange(&a, &b, 300, i);
 		net_guest_close(&a);
 		net_guest_close(&b);
-		net_device_del("a");
-		net_device_del("b");
+		device_del("a");
+		device_del("b");
 	}
 }
 

@@ -116,10 +116,10 @@ frames_go_to_the_ethdev_and_come_from_it(void **state)
 		net_device_add("a", PORT);
 		open_guest(&g, formats[i], 1);
 		frames_come_back(&g, 0, 200);
-		assert_int_equal(net_stat(g.dev, TX, "packets"), 200);
-		assert_int_equal(net_stat(g.dev, RX, "packets"), 200);
+		assert_int_equal(device_stat(g.dev, TX, "packets"), 200);
+		assert_int_equal(device_stat(g.dev, RX, "packets"), 200);
 		net_guest_close(&g);
-		net_device_del("a");
+		device_del("a");
 	}
 }
 
@@ -157,7 +157,7 @@ the_pairs_that_run_share_out_all_queues(void **state)
 		}
 	}
 	net_guest_close(&g);
-	net_device_del("a");
+	device_del("a");
 }
 
 static void
@@ -181,7 +181,7 @@ what_came_before_the_guest_is_thrown_away(void **state)
 	frames_come_back(&g, 0, 10);
 	assert_int_equal(net_guest_receive(&g, 0, NULL, got, sizeof(got)), -1);
 	net_guest_close(&g);
-	net_device_del("a");
+	device_del("a");
 }
 
 static void
@@ -206,7 +206,7 @@ a_bad_ethdev_is_refused_by_name(void **state)
 	/* another device's */
 	net_device_add("b", PORT);
 	refused("a", PORT, -EBUSY, "vDPA device b");
-	net_device_del("b");
+	device_del("b");
 	/* a stranger's */
 	assert_int_equal(rte_eth_dev_owner_new(&owner.id), 0);
 	assert_int_equal(rte_eth_dev_owner_set(port_id(), &owner), 0);
@@ -214,7 +214,7 @@ a_bad_ethdev_is_refused_by_name(void **state)
 	assert_int_equal(rte_eth_dev_owner_unset(port_id(), owner.id), 0);
 	/* and of all that nothing is left */
 	net_device_add("a", PORT);
-	net_device_del("a");
+	device_del("a");
 }
 
 static void
@@ -237,7 +237,7 @@ link_follows_the_ethdev(void **state)
 		frames_come_back(&g, 0, 5);
 	}
 	net_guest_close(&g);
-	net_device_del("a");
+	device_del("a");
 }
 
 struct sender {
@@ -298,7 +298,7 @@ the_ethdev_is_unplugged_and_plugged_again_in_traffic(void **state)
 	pthread_join(s.thread, NULL);
 	assert_int_equal(g.resets, 0);
 	net_guest_close(&g);
-	net_device_del("a");
+	device_del("a");
 }
 
 static void
@@ -318,7 +318,7 @@ an_ethdev_that_goes_without_a_word_is_link_down(void **state)
 	net_link_wait(&g, true);
 	frames_come_back(&g, 0, 5);
 	net_guest_close(&g);
-	net_device_del("a");
+	device_del("a");
 }
 
 static void
@@ -342,7 +342,7 @@ a_frame_is_sent_by_hand(void **state)
 	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), sizeof(frame));
 	assert_memory_equal(got, frame, sizeof(frame));
 	net_guest_close(&g);
-	net_device_del("a");
+	device_del("a");
 }
 
 /* ---- headers ---- */

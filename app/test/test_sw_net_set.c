@@ -44,7 +44,7 @@ pass_frame(struct net_guest *from, struct net_guest *to, uint8_t seed)
 static void
 lose_frame(struct net_guest *from)
 {
-	uint64_t lost = net_stat(from->dev, TX, "drop_link_down");
+	uint64_t lost = device_stat(from->dev, TX, "drop_link_down");
 	uint8_t frame[90] = {0};
 
 	assert_true(net_guest_send(from, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
@@ -97,13 +97,13 @@ a_wrong_change_names_key_and_value_and_changes_nothing(void **state)
 	}
 	config_of("v", &after);
 	assert_memory_equal(&before, &after, sizeof(before));
-	net_device_del("v");
+	device_del("v");
 	/* what is not offered cannot be changed */
 	net_device_add("v", "device_features=0x100000000,mtu=1500");
 	assert_int_equal(vdpa_device_set(vdpa_device_find("v"), "link=down"), -ENOTSUP);
 	assert_int_equal(vdpa_device_set(vdpa_device_find("v"), "mtu=1400"), -ENOTSUP);
 	assert_int_equal(vdpa_device_set(vdpa_device_find("v"), "mac=02:00:00:00:00:07"), -ENOTSUP);
-	net_device_del("v");
+	device_del("v");
 }
 
 static void
@@ -150,7 +150,7 @@ a_link_goes_down_and_up_under_a_driver(void **state)
 	net_sleep_ms(20);
 	assert_int_equal(__atomic_load_n(&g.config_changes, __ATOMIC_RELAXED), changes);
 	net_guest_close(&g);
-	net_device_del("v");
+	device_del("v");
 }
 
 static void
@@ -168,7 +168,7 @@ a_link_that_is_down_stays_down_for_whoever_comes(void **state)
 	net_link_wait(&g, true);
 	pass_frame(&g, &g, 3);
 	net_guest_close(&g);
-	net_device_del("v");
+	device_del("v");
 }
 
 static void
@@ -205,8 +205,8 @@ either_end_of_a_pair_pulls_the_cable(void **state)
 	pass_frame(&a, &b, 9);
 	net_guest_close(&a);
 	net_guest_close(&b);
-	net_device_del("a");
-	net_device_del("b");
+	device_del("a");
+	device_del("b");
 }
 
 static void
@@ -228,7 +228,7 @@ a_new_mtu_is_for_the_next_driver(void **state)
 	net_guest_close(&g);
 	config_of("v", &config);
 	assert_int_equal(config.mtu, 1400);
-	net_device_del("v");
+	device_del("v");
 }
 
 static void
@@ -251,7 +251,7 @@ a_mac_address_is_changed_while_no_driver_runs(void **state)
 	config_of("v", &config);
 	assert_memory_equal(config.mac, mac, 6);
 	net_guest_close(&g);
-	net_device_del("v");
+	device_del("v");
 }
 
 #define TEST(name) cmocka_unit_test_teardown(name, net_guest_teardown)

@@ -487,8 +487,8 @@ frames_stay_in_order(
 		}
 	}
 	assert_true(sent > 400);
-	assert_int_equal(net_stat(from->dev, TX, "packets"), sent);
-	assert_int_equal(net_stat(to->dev, RX, "packets"), sent);
+	assert_int_equal(device_stat(from->dev, TX, "packets"), sent);
+	assert_int_equal(device_stat(to->dev, RX, "packets"), sent);
 }
 
 static const uint64_t formats[] = {
@@ -513,7 +513,7 @@ looped_frames_stay_in_order_while_their_queue_moves(void **state)
 		assert_int_equal(vdpa_vq_worker(g.dev, RX), vdpa_vq_worker(g.dev, TX));
 		frames_stay_in_order(&g, &g, g.dev, i % 2);
 		net_guest_close(&g);
-		net_device_del("a");
+		device_del("a");
 	}
 }
 
@@ -538,8 +538,8 @@ frames_between_peers_stay_in_order_while_their_queue_moves(void **state)
 		frames_stay_in_order(&a, &b, i / 2 ? a.dev : b.dev, i / 2 ? TX : RX);
 		net_guest_close(&a);
 		net_guest_close(&b);
-		net_device_del("a");
-		net_device_del("b");
+		device_del("a");
+		device_del("b");
 	}
 }
 
@@ -564,7 +564,7 @@ wrong_moves_are_refused_with_a_sentence(void **state)
 	assert_int_equal(vdpa_vq_worker(g.dev, 1), 1);
 	net_guest_close(&g);
 	assert_int_equal(vdpa_vq_worker(vdpa_device_find("a"), 0), -ENOENT);
-	net_device_del("a");
+	device_del("a");
 }
 
 int
