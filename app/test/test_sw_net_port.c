@@ -123,6 +123,29 @@ frames_go_to_the_ethdev_and_come_from_it(void **state)
 	}
 }
 
+/* What is announced leaves by the ethdev, and this one brings it back. */
+static void
+announcement_goes_to_the_ethdev(void **state)
+{
+	static const uint8_t mac[ETH_ALEN] = {2, 0, 0, 0, 0, 9};
+	uint8_t got[9000];
+	struct net_guest g;
+
+	(void)state;
+	net_device_add("a", PORT);
+	open_guest(&g, 0, 1);
+	net_guest_fill(&g, 0, UINT16_MAX);
+	assert_int_equal(g.dev->ops->announce(g.dev, mac), 0);
+	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), ETH_ZLEN);
+	for (int i = 0; i < ETH_ALEN; i++)
+		assert_int_equal(got[i], 0xff);
+	assert_memory_equal(got + ETH_ALEN, mac, ETH_ALEN);
+	assert_int_equal(got[12] << 8 | got[13], 0x8035);
+	frames_come_back(&g, 0, 20);
+	net_guest_close(&g);
+	device_del("a");
+}
+
 /* Into a queue of the ethdev, past the device. */
 static void
 put_into_queue(uint16_t queue, const uint8_t *frame, uint32_t len)
@@ -440,6 +463,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(frames_go_to_the_ethdev_and_come_from_it),
+		TEST(announcement_goes_to_the_ethdev),
 		TEST(the_pairs_that_run_share_out_all_queues),
 		TEST(what_came_before_the_guest_is_thrown_away),
 		TEST(a_bad_ethdev_is_refused_by_name),

@@ -8,6 +8,7 @@
 #include <rte_byteorder.h>
 
 #include "sw_net_path.h"
+#include "sw_net_port.h"
 
 #define ETH_P_REVERSE_ARP 0x8035
 
@@ -86,24 +87,33 @@ deliver(void *arg)
 	delivery->rc = 0;
 }
 
+static int
+tell_peer(struct sw_net_dev *dev, const struct rarp_frame *frame)
+{
+	struct delivery delivery = {.flow = sw_net_tx(dev, 0)->flow, .frame = *frame};
+	int rc;
+
+	/* the other end runs no driver: nobody to tell */
+	if (delivery.flow == NULL || delivery.flow->rx == NULL)
+		return 0;
+	rc = sw_net_vq_run(sw_net_tx(dev, 0), deliver, &delivery);
+	return rc != 0 ? rc : delivery.rc;
+}
+
 /* A guest that hears only itself, or nobody, needs no announcement. */
 int
 sw_net_announce(struct vdpa_device *vdpa, const uint8_t mac[ETH_ALEN])
 {
 	struct sw_net_dev *dev = (struct sw_net_dev *)vdpa;
-	struct delivery delivery = {.rc = 0};
-	struct sw_net_vq *tx;
+	struct rarp_frame frame;
 	int rc = 0;
 
-	if (dev->args.backend != SW_NET_PEER)
-		return 0;
-	rarp_fill(&delivery.frame, mac);
+	rarp_fill(&frame, mac);
 	pthread_mutex_lock(&dev->link->lock);
-	tx = sw_net_tx(dev, 0);
-	delivery.flow = tx->flow;
-	/* the other end runs no driver: nobody to tell */
-	if (tx->flow != NULL && tx->flow->rx != NULL)
-		rc = sw_net_vq_run(tx, deliver, &delivery);
+	if (dev->args.backend == SW_NET_PEER)
+		rc = tell_peer(dev, &frame);
+	else if (dev->args.backend == SW_NET_PORT)
+		rc = sw_net_port_send(dev, &frame, sizeof(frame));
 	pthread_mutex_unlock(&dev->link->lock);
-	return rc != 0 ? rc : delivery.rc;
+	return rc;
 }
