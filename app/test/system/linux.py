@@ -88,7 +88,8 @@ def connect_pair(left: Guest, right: Guest, addresses=('10.9.0.1', '10.9.0.2')) 
 
 
 def ping(guest: Guest, address: str, count: int = 20) -> None:
-    done = guest.run('ping', '-q', '-n', '-c', str(count), '-i', '0.02', '-W', '2', address,
+    """So many answers; a TAP of a busy machine may lose some that others make up for."""
+    done = guest.run('ping', '-q', '-n', '-c', str(count), '-i', '0.02', '-w', '20', address,
                      check=False)
     assert f'{count} received' in done.out, done.out
 
