@@ -272,7 +272,8 @@ vdpa_relay_packed_behind(const struct vdpa_relay_vq *vq)
 		nr_avail++;
 	}
 	while (nr_used < vq->in_flight &&
-		vring_is_used(vring_load16(&slot_of(&vq->shadow, used)->flags), used_wrap)) {
+		vring_is_used(
+			vring_load16_acquire(&slot_of(&vq->shadow, used)->flags), used_wrap)) {
 		uint16_t id = vring_load16(&slot_of(&vq->shadow, used)->id);
 
 		if (id >= vq->size || !relay_is_in_flight(vq, id))
