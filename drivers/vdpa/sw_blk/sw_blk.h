@@ -233,11 +233,10 @@ int sw_blk_vq_begin(struct sw_blk_dev *dev, const struct vdpa_vq_config *config)
 int sw_blk_vqs_end(struct sw_blk_dev *dev, uint16_t first, uint16_t last, uint32_t timeout_ms);
 /* Use dev->mem from now on. 0; -EFAULT, -ETIMEDOUT. */
 int sw_blk_vqs_take_memory(struct sw_blk_dev *dev);
-/* Run fn(vq) for each queue that runs, on its worker. 0, -ETIMEDOUT. */
+/* Run fn(vq) for each queue that runs, on its worker; NULL: between two bursts. 0, -ETIMEDOUT. */
 int sw_blk_vqs_run(struct sw_blk_dev *dev, void (*fn)(void *vq));
 void sw_blk_vq_state(const struct sw_blk_vq *vq, struct vdpa_vq_state *state);
-/* For sw_blk_vqs_run(): between two bursts, nothing to do; touch the ring no more. */
-void sw_blk_vq_nothing(void *vq);
+/* For sw_blk_vqs_run(): touch the ring no more. */
 void sw_blk_vq_kill(void *vq);
 
 /* ---- sw_blk_path.c; on the worker ---- */

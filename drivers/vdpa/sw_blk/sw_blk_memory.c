@@ -88,7 +88,7 @@ malloc_resize(struct sw_blk_dev *dev, uint64_t size_bytes)
 	if (former == NULL || size_bytes <= former_bytes)
 		return 0;
 	/* a worker that hangs keeps it mapped */
-	rc = sw_blk_vqs_run(dev, sw_blk_vq_nothing);
+	rc = sw_blk_vqs_run(dev, NULL);
 	if (rc == 0)
 		munmap(former, former_bytes);
 	return 0;

@@ -203,7 +203,7 @@ sw_blk_dirty_start(struct vdpa_device *vdpa)
 	if (rc != 0)
 		return rc;
 	atomic_store(&dev->logging, true);
-	return sw_blk_vqs_run(dev, sw_blk_vq_nothing);
+	return sw_blk_vqs_run(dev, NULL);
 }
 
 static int

@@ -42,12 +42,23 @@ drop_notes(struct sw_blk_vq *vq)
 	vq->again = NULL;
 }
 
+/* The last look at the ring is the worker's. */
+static void
+vq_end(struct vdpa_path *path)
+{
+	struct sw_blk_vq *vq = (struct sw_blk_vq *)path;
+
+	if (!vq->failed && !sw_blk_fenced(vq))
+		sw_blk_settle(vq);
+}
+
 static void
 make_path(struct sw_blk_vq *vq, int kick_fd)
 {
 	memset(&vq->path, 0, sizeof(vq->path));
 	vq->path.poll = sw_blk_poll;
 	vq->path.arm = sw_blk_arm;
+	vq->path.end = vq_end;
 	vq->path.wake_fds[0] = kick_fd;
 	vq->path.wake_fds[1] = -1;
 }
@@ -112,12 +123,6 @@ sw_blk_vq_state(const struct sw_blk_vq *vq, struct vdpa_vq_state *state)
 }
 
 void
-sw_blk_vq_nothing(void *vq)
-{
-	(void)vq;
-}
-
-void
 sw_blk_vq_kill(void *arg)
 {
 	struct sw_blk_vq *vq = arg;
@@ -126,19 +131,24 @@ sw_blk_vq_kill(void *arg)
 	vq->failed = true;
 }
 
+/* Those of queues first to last that run. @return their number */
+static uint16_t
+running(struct sw_blk_dev *dev, uint16_t first, uint16_t last, struct vdpa_path **paths)
+{
+	uint16_t nr = 0;
+
+	for (uint16_t i = first; i <= last; i++)
+		if (dev->vqs[i].running)
+			paths[nr++] = &dev->vqs[i].path;
+	return nr;
+}
+
 static int
 run_each(struct sw_blk_dev *dev, uint16_t first, uint16_t last, void (*fn)(void *vq))
 {
-	int rc = 0;
+	struct vdpa_path *paths[SW_BLK_VQS_MAX] = {NULL};
 
-	for (uint16_t i = first; i <= last; i++) {
-		struct sw_blk_vq *vq = &dev->vqs[i];
-		int error = vq->running ? vdpa_path_run(&vq->path, fn, vq) : 0;
-
-		if (rc == 0)
-			rc = error;
-	}
-	return rc;
+	return vdpa_paths_run(paths, running(dev, first, last, paths), fn);
 }
 
 int
@@ -188,40 +198,21 @@ drain(struct sw_blk_dev *dev, uint16_t first, uint16_t last, uint32_t timeout_ms
 	return rc;
 }
 
-/* The last look at the ring is the worker's. */
-static void
-vq_end(void *arg)
-{
-	struct sw_blk_vq *vq = arg;
-
-	if (!vq->failed && !sw_blk_fenced(vq))
-		sw_blk_settle(vq);
-}
-
-static int
-vq_stop(struct sw_blk_vq *vq)
-{
-	int rc;
-
-	if (!vq->running)
-		return 0;
-	rc = vdpa_path_run(&vq->path, vq_end, vq);
-	if (rc == 0)
-		rc = vdpa_path_del(&vq->path);
-	if (rc != 0)
-		return rc;
-	vq->running = false;
-	vq_close(vq);
-	return 0;
-}
-
 int
 sw_blk_vqs_end(struct sw_blk_dev *dev, uint16_t first, uint16_t last, uint32_t timeout_ms)
 {
+	struct vdpa_path *paths[SW_BLK_VQS_MAX] = {NULL};
 	int rc = drain(dev, first, last, timeout_ms);
 
-	for (uint16_t i = first; i <= last && rc == 0; i++)
-		rc = vq_stop(&dev->vqs[i]);
+	if (rc == 0)
+		rc = vdpa_paths_del(paths, running(dev, first, last, paths));
+	for (uint16_t i = first; i <= last && rc == 0; i++) {
+		struct sw_blk_vq *vq = &dev->vqs[i];
+
+		if (vq->running)
+			vq_close(vq);
+		vq->running = false;
+	}
 	return rc;
 }
 
