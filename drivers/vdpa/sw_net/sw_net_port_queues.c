@@ -67,17 +67,18 @@ make_wake_fd(const struct sw_net_port *port, struct sw_net_port_rx *end)
 int
 sw_net_port_leave(struct sw_net_dev *dev, bool tx_too)
 {
-	int rc = 0;
+	struct vdpa_path *rx[SW_NET_PAIRS_MAX] = {NULL}, *tx[SW_NET_PAIRS_MAX] = {NULL};
+	uint16_t nr_rx = 0, nr_tx = 0;
+	int rc;
 
-	for (uint16_t i = 0; i < dev->args.nr_pairs && rc == 0; i++) {
-		struct sw_net_vq *rx = sw_net_rx(dev, i), *tx = sw_net_tx(dev, i);
-
-		if (rx->flow != NULL)
-			rc = vdpa_path_run(&rx->flow->path, rx_leave_queues, rx->flow);
-		if (rc == 0 && tx->flow != NULL && tx_too)
-			rc = vdpa_path_run(&tx->flow->path, tx_leave, tx->flow);
+	for (uint16_t i = 0; i < dev->args.nr_pairs; i++) {
+		if (sw_net_rx(dev, i)->flow != NULL)
+			rx[nr_rx++] = &sw_net_rx(dev, i)->flow->path;
+		if (tx_too && sw_net_tx(dev, i)->flow != NULL)
+			tx[nr_tx++] = &sw_net_tx(dev, i)->flow->path;
 	}
-	return rc;
+	rc = vdpa_paths_run(rx, nr_rx, rx_leave_queues);
+	return rc == 0 ? vdpa_paths_run(tx, nr_tx, tx_leave) : rc;
 }
 
 void
@@ -102,6 +103,7 @@ int
 sw_net_port_spread(struct sw_net_dev *dev)
 {
 	struct sw_net_port *port = dev->port;
+	struct vdpa_path *paths[SW_NET_PAIRS_MAX] = {NULL};
 	uint16_t readers[SW_NET_PAIRS_MAX], nr = 0;
 	int rc = sw_net_port_leave(dev, false);
 
@@ -118,11 +120,9 @@ sw_net_port_spread(struct sw_net_dev *dev)
 
 		end->queues[end->new_nr_queues++] = q;
 	}
-	for (uint16_t i = 0; i < nr && rc == 0; i++) {
-		struct sw_net_flow *flow = sw_net_rx(dev, readers[i])->flow;
-
+	for (uint16_t i = 0; i < nr; i++) {
 		port->rx[readers[i]].new_wake_fd = make_wake_fd(port, &port->rx[readers[i]]);
-		rc = vdpa_path_run(&flow->path, rx_take_queues, flow);
+		paths[i] = &sw_net_rx(dev, readers[i])->flow->path;
 	}
-	return rc;
+	return vdpa_paths_run(paths, nr, rx_take_queues);
 }
