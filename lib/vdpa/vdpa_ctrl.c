@@ -11,8 +11,6 @@
 
 #include "vdpa_ctrl.h"
 
-#define BIT(feature) (UINT64_C(1) << (feature))
-
 /*
  * Features that GUEST_OFFLOADS_SET switches (virtio 1.2, 5.1.6.5.8); 54 and 55 are USO4 and USO6.
  */

@@ -3,7 +3,6 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include <linux/virtio_net.h>
 
@@ -15,7 +14,7 @@
 #define SEGS_MAX 64 /* of one command; Linux uses 4 */
 /* One call does so much at most; together with the deadline of the op around it. */
 #define COMMANDS_MAX 64
-#define CALL_MS_MAX  200
+#define CALL_NS_MAX  UINT64_C(200000000)
 
 struct vdpa_cvq {
 	struct vdpa_cvq_effects effects;
@@ -141,15 +140,6 @@ vdpa_cvq_update_memory(struct vdpa_cvq *cvq, struct vdpa_domain *domain)
 	return 0;
 }
 
-static uint64_t
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * UINT64_C(1000) + ts.tv_nsec / 1000000;
-}
-
 /* A command without room for the answer is not done. */
 static void
 serve_one(struct vdpa_cvq *cvq, struct vring_chain *chain)
@@ -182,14 +172,14 @@ mark_areas(struct vdpa_cvq *cvq)
 int
 vdpa_cvq_serve(struct vdpa_cvq *cvq)
 {
-	uint64_t until_ms = now_ms() + CALL_MS_MAX;
+	uint64_t until_ns = vdpa_now_ns() + CALL_NS_MAX;
 	struct vring_chain chain;
 	unsigned int nr = 0;
 
 	if (cvq->domain == NULL)
 		return 0;
 	vring_dev_disarm(&cvq->ring);
-	while (nr < COMMANDS_MAX && now_ms() < until_ms) {
+	while (nr < COMMANDS_MAX && vdpa_now_ns() < until_ns) {
 		if (vring_dev_pop(&cvq->ring, &chain, 1, cvq->segs, SEGS_MAX) == 0) {
 			if (vring_dev_error(&cvq->ring) != VRING_ERR_NONE ||
 				!vring_dev_arm(&cvq->ring))
@@ -208,7 +198,7 @@ vdpa_cvq_serve(struct vdpa_cvq *cvq)
 		return vdpa_error_set(-EBADMSG, "control virtqueue: %s",
 			vring_error_text(vring_dev_error(&cvq->ring)));
 	mark_areas(cvq);
-	return nr == COMMANDS_MAX || now_ms() >= until_ms;
+	return nr == COMMANDS_MAX || vdpa_now_ns() >= until_ns;
 }
 
 void

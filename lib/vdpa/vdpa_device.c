@@ -2,23 +2,18 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 
-#include <rte_byteorder.h>
 #include <rte_common.h>
 
 #include "vdpa_private.h"
 #include "vdpa_relay.h"
-#include "vring.h"
 
-#define BIT(feature) (UINT64_C(1) << (feature))
 #define F_RING_RESET 40
 /*
  * What stays between class and device: the consumer's transport has no way to carry or to mean it.

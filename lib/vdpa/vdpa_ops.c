@@ -58,15 +58,6 @@ static uint64_t watch_last_id;
 static _Thread_local struct vdpa_pass_frame *frame;
 static _Thread_local bool left;
 
-static uint64_t
-now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * NS_PER_S + ts.tv_nsec;
-}
-
 static struct timespec
 realtime_after(uint64_t ns)
 {
@@ -257,7 +248,7 @@ op_unlink_locked(struct vdpa_op *op)
 static uint64_t
 check_deadlines(void)
 {
-	uint64_t now = now_ns(), next = UINT64_MAX;
+	uint64_t now = vdpa_now_ns(), next = UINT64_MAX;
 	struct vdpa_op *op;
 
 	pthread_mutex_lock(&pool.lock);
@@ -312,7 +303,7 @@ control_thread(void *arg __rte_unused)
 	bool stopping = false;
 
 	while (!stopping) {
-		uint64_t next = check_deadlines(), now = now_ns(), drained;
+		uint64_t next = check_deadlines(), now = vdpa_now_ns(), drained;
 		int timeout_ms = -1, nr;
 
 		if (next != UINT64_MAX)
@@ -375,7 +366,7 @@ vdpa_work_every(struct vdpa_work *work, uint32_t period_ms)
 	} else if (period_ms != 0 && *at == NULL) {
 		work->next_periodic = pool.periodic;
 		pool.periodic = work;
-		work->next_ns = now_ns() + period_ms * NS_PER_MS;
+		work->next_ns = vdpa_now_ns() + period_ms * NS_PER_MS;
 		wake = control_start_locked() == 0 && work->next_ns < pool.wake_at_ns;
 		if (wake)
 			pool.wake_at_ns = work->next_ns;
@@ -397,7 +388,7 @@ vdpa_op_begin(struct vdpa_op *op, struct vdpa_device *dev, const char *name, uin
 	op->fencing = false;
 	op->left = false;
 	op->frame = frame;
-	op->deadline_ns = now_ns() + deadline_ms * NS_PER_MS;
+	op->deadline_ns = vdpa_now_ns() + deadline_ms * NS_PER_MS;
 	pthread_mutex_lock(&pool.lock);
 	/* without a control thread nobody watches: the op runs all the same */
 	wake = control_start_locked() == 0 && op->deadline_ns < pool.wake_at_ns;

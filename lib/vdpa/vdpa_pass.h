@@ -14,7 +14,6 @@
 
 #include "vdpa_private.h"
 
-#define BIT(feature) (UINT64_C(1) << (feature))
 #define F_RING_RESET 40
 #define PACKED_FRESH 0x8000 /* offset 0, wrap counter 1 */
 #define CVQ_MS       1000u

@@ -40,6 +40,8 @@
 #include "vdpa_log.h"
 #include "vdpa_times.h"
 
+#define BIT(feature) (UINT64_C(1) << (feature))
+
 extern int vdpa_logtype;
 #define VDPA_LOG(level, fmt, ...) \
 	rte_log(RTE_LOG_##level, vdpa_logtype, "vdpa: " fmt "\n", ##__VA_ARGS__)

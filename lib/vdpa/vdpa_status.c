@@ -75,11 +75,11 @@ status_of_net(const struct vdpa_device_priv *priv, struct vdpa_device_status *st
 	struct virtio_net_config config;
 
 	memcpy(&config, priv->config, sizeof(config));
-	if ((priv->contract.features & (UINT64_C(1) << VIRTIO_NET_F_MAC)) != 0)
+	if ((priv->contract.features & BIT(VIRTIO_NET_F_MAC)) != 0)
 		memcpy(status->mac, config.mac, sizeof(status->mac));
-	if ((priv->contract.features & (UINT64_C(1) << VIRTIO_NET_F_MTU)) != 0)
+	if ((priv->contract.features & BIT(VIRTIO_NET_F_MTU)) != 0)
 		status->mtu = rte_le_to_cpu_16(config.mtu);
-	if ((priv->contract.features & (UINT64_C(1) << VIRTIO_NET_F_STATUS)) != 0)
+	if ((priv->contract.features & BIT(VIRTIO_NET_F_STATUS)) != 0)
 		status->link_down = (config.status & rte_cpu_to_le_16(VIRTIO_NET_S_LINK_UP)) == 0;
 }
 

@@ -17,8 +17,6 @@
 
 #include "vdpa_private.h"
 
-#define BIT(feature) (UINT64_C(1) << (feature))
-
 /* Newer than the kernel headers of Debian 12. */
 #define NET_F_NOTF_COAL     53
 #define NET_F_GUEST_USO4    54
