@@ -19,6 +19,8 @@ checkout; what each step printed is in their folder results/.
                    and beside this machine's own: most tests wait more than they work
   --sample         of each system test only the first and the last set of parameters; the other
                    releases of --all-releases run like that, unless --long
+                   A system test that fails there is run again, three times and with nothing
+                   beside it; if it passes each time it counts as passed and is listed as unsteady
   --release NAME   only on this release: trixie, forky, or this machine's own
   --only STEPS     only these steps, separated by commas (see below); "build" is always done
   --long           the large counts, hours instead of minutes
@@ -141,20 +143,32 @@ pytest() {
 		--junitxml="$tree/results/$name.xml" "$@" "${pytest_args[@]}"
 }
 
+# system NAME ARGUMENT...: the system tests.
+system() {
+	local args=(--builddir "$tree")
+	[ $long = no ] || args+=(--long)
+	[ $sample = no ] || args+=(--sample)
+	pytest "$tree" "$1" "$root_dir/app/test/system" "${args[@]}" "${@:2}" || true
+}
+
+# Releases are tested beside each other. Was it the load that made a test fail?
+test_again() {
+	local turn
+	for turn in 1 2 3; do
+		system "system.again-$turn" --failed-in "$tree/results/system.xml"
+	done
+}
+
 # What runs on every release.
 test_release() {
-	local system_args=(--builddir "$tree") mutations=false
-	[ $long = no ] || system_args+=(--long)
-	[ $sample = no ] || system_args+=(--sample)
+	local mutations=false
 	if [ $long = yes ] || [ $inside = no ]; then mutations=true; fi
 	build "$tree" build -Dmutations=$mutations || return
 	if wanted unit; then unit "$tree" unit || true; fi
 	if wanted tools; then
 		pytest "$tree" tools "$root_dir/app/test/build" --builddir "$tree" || true
 	fi
-	if wanted system; then
-		pytest "$tree" system "$root_dir/app/test/system" "${system_args[@]}" || true
-	fi
+	if wanted system; then system system; fi
 }
 
 show_and_fail() {
@@ -249,7 +263,8 @@ while [ $# -gt 0 ]; do
 	--long) long=yes ;;
 	--verbose) verbose=yes ;;
 	--sample) sample=yes ;;
-	--inside) inside=yes ;;
+	--inside) inside=test_release ;;
+	--inside-again) inside=test_again ;;
 	--help | -h) usage; exit 0 ;;
 	--) shift; pytest_args=("$@"); break ;;
 	*) usage >&2; exit 2 ;;
@@ -260,10 +275,10 @@ cd "$root_dir"
 [ $long = no ] || export VDPA_TEST_LONG=1
 export PYTHONDONTWRITEBYTECODE=1
 
-if [ $inside = yes ]; then
+if [ $inside != no ]; then
 	release=$(host_release)
 	tree=$root_dir/build-test-$release
-	test_release || true
+	$inside || true
 	exit 0
 fi
 
@@ -280,16 +295,17 @@ fi
 exec 8< "$root_dir"
 flock -n 8 || { say "waiting for another ${0##*/} in this checkout"; flock 8; }
 
-# test_others RELEASE...: each in its own folder.
+# test_others HOW RELEASE...: each in its own folder.
 test_others() {
-	local again=(--inside) name rc
+	local again=("$1") name rc sampled=$sample
+	shift
 	[ -z "$only" ] || again+=(--only "$only")
 	[ $long = no ] || again+=(--long)
-	[ $all_releases$long != yesno ] || sample=yes
-	[ $sample = no ] || again+=(--sample)
+	[ $all_releases$long != yesno ] || sampled=yes
+	[ $sampled = no ] || again+=(--sample)
 	[ $verbose = no ] || again+=(--verbose)
 	[ ${#pytest_args[@]} = 0 ] || again+=(-- "${pytest_args[@]}")
-	for name; do
+	for name in "$@"; do
 		rc=0
 		devtools/distro.sh "$name" devtools/test.sh "${again[@]}" 7>&- 8>&- || rc=$?
 		[ $rc -lt 128 ] || return # interrupted
@@ -306,7 +322,7 @@ for release in "${releases[@]}"; do
 done
 if [ ${#foreign[@]} -gt 0 ]; then
 	set -m
-	test_others "${foreign[@]}" < /dev/null &
+	test_others --inside "${foreign[@]}" < /dev/null &
 	others=$!
 	set +m
 fi
@@ -320,6 +336,11 @@ others=
 for release in "${releases[@]}"; do
 	tree=$root_dir/build-test-$release
 	trees+=("$tree" "$tree"-*)
+	if [ ${#foreign[@]} = 0 ] || [ ! -e "$tree/results/system.xml" ] ||
+		grep -q '^0 ' "$tree/results/system.status"; then
+		continue
+	fi
+	if [ "$release" = "$host" ]; then test_again; else test_others --inside-again "$release"; fi
 done
 rc=0
 /usr/bin/python3 -B devtools/test_summary.py "${trees[@]}" || rc=$?

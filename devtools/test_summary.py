@@ -7,7 +7,9 @@ usage: test_summary.py TREE...
 
 Each tree's folder results/ has, per step, NAME.status (exit code and seconds), NAME.log, and
 where tests were counted NAME.json (meson) or NAME.xml (pytest). NAME.skipped holds the reason why
-a step could not run. Exit code: 0 nothing failed, 1 something did, or nothing ran.
+a step could not run. NAME.again-N.xml are runs of what failed in NAME.xml, with nothing beside them:
+a test that passed in all of them was let down by the load of the machine. It counts as passed and
+is listed as unsteady, with its log. Exit code: 0 nothing failed, 1 something did, or nothing ran.
 """
 
 import json
@@ -20,6 +22,8 @@ from pathlib import Path
 
 TAIL_LINES = 60
 CMOCKA_LINE = re.compile(r"\[\s*(OK|FAILED|SKIPPED)\s*\] (.*)")
+NOT_PASSED = {"failure", "error", "skipped"}
+TIMES_ALONE = 3
 MESON_PASSED = ("OK", "EXPECTEDFAIL")
 
 
@@ -33,6 +37,7 @@ class Step:
     passed: int = 0
     failed: list = field(default_factory=list)  # (name, log)
     skipped: list = field(default_factory=list)  # (name, reason)
+    unsteady: list = field(default_factory=list)  # (name, log of when it failed)
 
 
 def tail(text):
@@ -79,10 +84,15 @@ def add_meson(step, path):
                             for case in failures] or [(name, log)]
 
 
+def name_of(case):
+    """Of a test in a pytest report."""
+    return f"{case.get('classname', '').split('.')[-1]}::{case.get('name')}"
+
+
 def add_pytest(step, path):
     """Counts a pytest report."""
     for case in ElementTree.parse(path).iter("testcase"):
-        name = f"{case.get('classname', '').split('.')[-1]}::{case.get('name')}"
+        name = name_of(case)
         faults = [*case.findall("failure"), *case.findall("error")]
         skip = case.find("skipped")
         if faults:
@@ -95,12 +105,26 @@ def add_pytest(step, path):
             step.passed += 1
 
 
+def forgive_unsteady(step, path):
+    """Takes out of the failed tests of a pytest report those that passed each time alone."""
+    reports = sorted(path.parent.glob(f"{path.stem}.again-*.xml"))
+    if len(reports) < TIMES_ALONE:
+        return
+    passed = [{name_of(case) for case in ElementTree.parse(report).iter("testcase")
+               if NOT_PASSED.isdisjoint(child.tag for child in case)} for report in reports]
+    step.unsteady = [test for test in step.failed if all(test[0] in names for names in passed)]
+    step.failed = [test for test in step.failed if test not in step.unsteady]
+    step.passed += len(step.unsteady)
+
+
 def steps_of(tree):
     """The steps of a tree, in the order in which they ended."""
     results = tree / "results"
     if not results.is_dir():
         return
     for path in sorted(results.glob("*.status"), key=lambda p: p.stat().st_mtime_ns):
+        if ".again-" in path.name:
+            continue
         code, seconds = map(int, path.read_text().split())
         step = Step(tree.name.removeprefix("build-test-"), path.stem, seconds)
         counted = True
@@ -108,11 +132,12 @@ def steps_of(tree):
             add_meson(step, path.with_suffix(".json"))
         elif path.with_suffix(".xml").is_file():
             add_pytest(step, path.with_suffix(".xml"))
+            forgive_unsteady(step, path)
         else:
             counted = False
             step.passed += code == 0
         # Whatever ended badly and told nobody why is a failure too.
-        if code != 0 and not step.failed:
+        if code != 0 and not step.failed and not step.unsteady:
             log = path.with_suffix(".log")
             text = log.read_text(errors="replace") if log.is_file() else ""
             step.failed.append((f"{path.stem}, exit code {code}", tail(text)))
@@ -125,6 +150,15 @@ def steps_of(tree):
         yield step
 
 
+def print_names(heading, tests_of_steps):
+    """A list of tests, if there are any."""
+    if any(tests for _, tests in tests_of_steps):
+        print(heading)
+    for step, tests in tests_of_steps:
+        for name, _ in tests:
+            print(f"  {step.tree} {step.name}: {name}")
+
+
 def print_details(steps):
     """Skips, each reason once, and the logs of what failed."""
     reasons = Counter((step.tree, step.name, reason) for step in steps
@@ -134,13 +168,14 @@ def print_details(steps):
     for (tree, name, reason), number in reasons.items():
         print(f"  {tree} {name}: {f'{number} times: ' if number > 1 else ''}{reason}")
     for step in steps:
+        for name, log in step.unsteady:
+            print(f"\n==== UNSTEADY {step.tree} {step.name}: {name}\n{log}")
+    for step in steps:
         for name, log in step.failed:
             print(f"\n==== FAILED {step.tree} {step.name}: {name}\n{log}")
-    if any(step.failed for step in steps):
-        print("\nFailed:")
-    for step in steps:
-        for name, _ in step.failed:
-            print(f"  {step.tree} {step.name}: {name}")
+    print_names("\nUnsteady (failed beside other work, then passed "
+                f"{TIMES_ALONE} times alone):", [(step, step.unsteady) for step in steps])
+    print_names("\nFailed:", [(step, step.failed) for step in steps])
 
 
 def main():

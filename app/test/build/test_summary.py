@@ -119,3 +119,37 @@ def test_a_step_that_could_not_run(tmp_path):
     code, said, last = summary(tmp_path)
     assert (code, last) == (0, "1 passed, 0 failed, 1 skipped")
     assert "a mirror without them" in said
+
+
+def again(tree, turn, **results):
+    """A run of what failed, alone."""
+    cases = "".join(f'<testcase classname="m" name="{name}">{inside}</testcase>'
+                    for name, inside in results.items())
+    step(tree, f"system.again-{turn}", 1,
+         xml=f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+
+
+def test_what_passes_each_time_alone_is_unsteady(tmp_path):
+    step(tmp_path, "system", 1, xml=XML)
+    for turn in (1, 2, 3):
+        again(tmp_path, turn, t3="", t4="" if turn != 2 else '<failure message="f">x</failure>')
+    code, said, last = summary(tmp_path)
+    assert (code, last) == (1, "2 passed, 1 failed, 1 skipped")
+    names = said[said.index("\nUnsteady"):]
+    assert names.index("m::t3") < names.index("\nFailed:") < names.index("m::t4")
+    assert "why t3 failed" in said and "why t4 broke" in said
+
+
+def test_twice_alone_is_not_enough(tmp_path):
+    step(tmp_path, "system", 1, xml=XML)
+    for turn in (1, 2):
+        again(tmp_path, turn, t3="", t4="")
+    assert summary(tmp_path)[::2] == (1, "1 passed, 2 failed, 1 skipped")
+
+
+def test_a_skip_alone_forgives_nothing(tmp_path):
+    step(tmp_path, "system", 1, xml=XML)
+    for turn in (1, 2, 3):
+        again(tmp_path, turn, t3='<skipped message="s"/>', t4="")
+    code, _, last = summary(tmp_path)
+    assert (code, last) == (1, "2 passed, 1 failed, 1 skipped")

@@ -4,8 +4,9 @@
 
 import shutil
 import tempfile
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Type
+from typing import Callable, Dict, Iterator, List, Optional, Set, Type
 
 import pytest
 
@@ -13,6 +14,8 @@ from backend import KINDS, Backend
 from disk import make_disks     # noqa: F401 -- a fixture
 from proc import ProgramSet, Tools
 from raw_nic import RawNic
+
+MOST_FAILED = 10
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption('--sample', action='store_true',
                     help='of each test with parameters only the first and the last set, unless it '
                          'is marked every_release: what another release needs beside a full run')
+    group.addoption('--failed-in', metavar='REPORT', default=None,
+                    help='only the tests that failed in the run that wrote this --junitxml; wrong '
+                         f'usage if more than {MOST_FAILED} did: that was no accident')
     group.addoption('--keep', action='store_true', help='keep the scratch folders')
 
 
@@ -33,14 +39,32 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line('markers', 'every_release: about what differs between releases of DPDK')
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
-    if not config.getoption('--sample'):
-        return
+def failed_in(report: str) -> Set[str]:
+    """`file::test` of each that failed."""
+    failed = {f"{case.get('classname', '').split('.')[-1]}::{case.get('name')}"
+              for case in ElementTree.parse(report).iter('testcase')
+              if case.find('failure') is not None or case.find('error') is not None}
+    if len(failed) > MOST_FAILED:
+        raise pytest.UsageError(f'{report}: {len(failed)} tests failed, which is no accident')
+    return failed
+
+
+def unsampled(items: List[pytest.Item]) -> List[pytest.Item]:
+    """What --sample leaves out."""
     sets: Dict[str, List[pytest.Item]] = {}
     for item in items:
         sets.setdefault(item.nodeid.split('[')[0], []).append(item)
-    left = [item for same in sets.values() for item in same[1:-1]
+    return [item for same in sets.values() for item in same[1:-1]
             if not item.get_closest_marker('every_release')]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
+    left: List[pytest.Item] = []
+    if config.getoption('--sample'):
+        left += unsampled(items)
+    if config.getoption('--failed-in'):
+        failed = failed_in(config.getoption('--failed-in'))
+        left += [item for item in items if f'{item.path.stem}::{item.name}' not in failed]
     config.hook.pytest_deselected(items=left)
     gone = set(map(id, left))
     items[:] = [item for item in items if id(item) not in gone]
