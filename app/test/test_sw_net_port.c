@@ -184,6 +184,81 @@ the_pairs_that_run_share_out_all_queues(void **state)
 }
 
 static void
+expect_frame(struct net_guest *g, uint16_t pair, uint32_t seed)
+{
+	static uint8_t frame[60], got[9000];
+
+	fill_frame(frame, sizeof(frame), seed);
+	assert_int_equal(net_guest_wait(g, pair, NULL, got, sizeof(got), 30000), sizeof(frame));
+	assert_memory_equal(got, frame, sizeof(frame));
+}
+
+/* They wait for a buffer of the first pair, here and in the ethdev, while another pair comes. */
+static void
+frames_that_wait_outlast_a_change_of_pairs(void **state)
+{
+	static uint8_t frame[60];
+	struct net_guest_config config = {
+		.device = "a", .features = BASE, .nr_pairs = 2, .nr_ready = 1};
+	const unsigned int nr = 50;
+	struct net_guest g;
+
+	(void)state;
+	net_device_add("a", PORT ",max_vqp=2");
+	net_guest_open(&g, &config);
+	net_link_wait(&g, true);
+	for (int change = 0; change < 4; change++) {
+		uint64_t nr_waits = device_stat(g.dev, RX, "rx_waits");
+
+		for (unsigned int i = 0; i < nr; i++) {
+			fill_frame(frame, sizeof(frame), i);
+			put_into_queue(0, frame, sizeof(frame));
+		}
+		net_stat_wait(g.dev, RX, "rx_waits", nr_waits + 1);
+		if (change < 2)
+			assert_int_equal(net_guest_start(&g, change == 0 ? 2 : 1), 0);
+		else
+			assert_int_equal(g.dev->ops->set_active_queues(g.dev, change - 1), 0);
+		for (unsigned int i = 0; i < nr; i++) {
+			net_guest_fill(&g, 0, 1);
+			expect_frame(&g, 0, i);
+		}
+		if (change == 1)
+			assert_int_equal(net_guest_start(&g, 2), 0);
+	}
+	net_guest_close(&g);
+	device_del("a");
+}
+
+/* What was sent on a pair before it is active comes back on that pair, not another. */
+static void
+a_pair_that_becomes_active_has_its_own_answers(void **state)
+{
+	static uint8_t frame[60], got[9000];
+	struct net_guest g;
+
+	(void)state;
+	net_device_add("a", PORT ",max_vqp=2");
+	open_guest(&g, BASE, 2);
+	for (unsigned int round = 0; round < 100; round++) {
+		assert_int_equal(g.dev->ops->set_active_queues(g.dev, 1), 0);
+		net_guest_fill(&g, 0, UINT16_MAX);
+		net_guest_fill(&g, 1, UINT16_MAX);
+		for (unsigned int i = 0; i < 4; i++) {
+			fill_frame(frame, sizeof(frame), i);
+			assert_true(net_guest_send(&g, 1, NET_WHOLE, NULL, frame, sizeof(frame)));
+		}
+		assert_int_equal(g.dev->ops->set_active_queues(g.dev, 2), 0);
+		for (unsigned int i = 0; i < 4; i++)
+			expect_frame(&g, 1, i);
+		assert_int_equal(net_guest_receive(&g, 0, NULL, got, sizeof(got)), -1);
+		net_guest_reap(&g, 1);
+	}
+	net_guest_close(&g);
+	device_del("a");
+}
+
+static void
 what_came_before_the_guest_is_thrown_away(void **state)
 {
 	static uint8_t frame[100], got[9000];
@@ -465,6 +540,8 @@ main(void)
 		TEST(frames_go_to_the_ethdev_and_come_from_it),
 		TEST(announcement_goes_to_the_ethdev),
 		TEST(the_pairs_that_run_share_out_all_queues),
+		TEST(frames_that_wait_outlast_a_change_of_pairs),
+		TEST(a_pair_that_becomes_active_has_its_own_answers),
 		TEST(what_came_before_the_guest_is_thrown_away),
 		TEST(a_bad_ethdev_is_refused_by_name),
 		TEST(link_follows_the_ethdev),
@@ -480,7 +557,7 @@ main(void)
 	return 77;
 #endif
 	net_eal_start(RING);
-	pool = sw_net_pool_create("test", 8, RTE_PKTMBUF_HEADROOM + SW_NET_MBUF_BYTES);
+	pool = sw_net_pool_create("test", 127, RTE_PKTMBUF_HEADROOM + SW_NET_MBUF_BYTES);
 	if (pool == NULL)
 		return 1;
 	rte_log_set_level(sw_net_logtype, RTE_LOG_INFO);

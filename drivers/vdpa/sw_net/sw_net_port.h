@@ -109,8 +109,8 @@ int sw_net_port_send(struct sw_net_dev *dev, const void *frame, uint16_t len_byt
 void sw_net_port_throw_away(struct sw_net_dev *dev);
 /* Share out the ethdev's queues among the receive queues that run. 0, -ETIMEDOUT. */
 int sw_net_port_spread(struct sw_net_dev *dev);
-/* Take them from all receive queues, and the transmit queues' frames as well. 0, -ETIMEDOUT. */
-int sw_net_port_leave(struct sw_net_dev *dev, bool tx_too);
+/* Take them from all receive queues; drop: and all frames that queues hold. 0, -ETIMEDOUT. */
+int sw_net_port_leave(struct sw_net_dev *dev, bool drop);
 
 /* ---- sw_net_port_ethdev.c ---- */
 /* Configure and start port->id. 0, or negative errno with vdpa_error_text(). */

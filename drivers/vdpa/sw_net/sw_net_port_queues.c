@@ -30,13 +30,17 @@ rx_leave_queues(void *arg)
 
 	end->nr_queues = 0;
 	end->wake_fd = -1;
-	sw_net_held_drop(flow->held);
+	/* what the ethdev has handed over is still for this queue */
+	if (!rx->active && sw_net_is_holding(flow->held)) {
+		sw_net_count(rx, SW_NET_DROP_RX_OFF, flow->held->nr - flow->held->at);
+		sw_net_held_drop(flow->held);
+	}
 	flow->path.wake_fds[0] = -1;
 	flow->path.wake_fds[1] = rx->kick_fd;
 }
 
 static void
-tx_leave(void *arg)
+drop_held(void *arg)
 {
 	struct sw_net_flow *flow = arg;
 
@@ -65,20 +69,21 @@ make_wake_fd(const struct sw_net_port *port, struct sw_net_port_rx *end)
 }
 
 int
-sw_net_port_leave(struct sw_net_dev *dev, bool tx_too)
+sw_net_port_leave(struct sw_net_dev *dev, bool drop)
 {
-	struct vdpa_path *rx[SW_NET_PAIRS_MAX] = {NULL}, *tx[SW_NET_PAIRS_MAX] = {NULL};
-	uint16_t nr_rx = 0, nr_tx = 0;
+	struct vdpa_path *rx[SW_NET_PAIRS_MAX] = {NULL}, *all[2 * SW_NET_PAIRS_MAX] = {NULL};
+	uint16_t nr_rx = 0, nr = 0;
 	int rc;
 
-	for (uint16_t i = 0; i < dev->args.nr_pairs; i++) {
-		if (sw_net_rx(dev, i)->flow != NULL)
-			rx[nr_rx++] = &sw_net_rx(dev, i)->flow->path;
-		if (tx_too && sw_net_tx(dev, i)->flow != NULL)
-			tx[nr_tx++] = &sw_net_tx(dev, i)->flow->path;
+	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs; i++) {
+		if (dev->vqs[i].flow == NULL)
+			continue;
+		all[nr++] = &dev->vqs[i].flow->path;
+		if (i % 2 == 0)
+			rx[nr_rx++] = &dev->vqs[i].flow->path;
 	}
 	rc = vdpa_paths_run(rx, nr_rx, rx_leave_queues);
-	return rc == 0 ? vdpa_paths_run(tx, nr_tx, tx_leave) : rc;
+	return rc == 0 && drop ? vdpa_paths_run(all, nr, drop_held) : rc;
 }
 
 void

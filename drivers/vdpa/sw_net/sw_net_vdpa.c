@@ -168,23 +168,40 @@ static const char *const sw_net_stat_names[] = {
 
 /* ---- what changes while the device runs ---- */
 
+/* Receive or transmit queues. */
+static int
+set_active(struct sw_net_dev *dev, bool tx, uint16_t nr_pairs)
+{
+	int rc = 0;
+
+	for (uint16_t i = 0; i < dev->args.nr_pairs && rc == 0; i++) {
+		struct sw_net_vq *vq = tx ? sw_net_tx(dev, i) : sw_net_rx(dev, i);
+
+		if (vq->running && vq->active != (i < nr_pairs))
+			rc = sw_net_vq_run(vq, sw_net_vq_toggle, vq);
+	}
+	if (rc == 0 && !tx && dev->port != NULL)
+		rc = sw_net_port_spread(dev);
+	return rc;
+}
+
 static int
 sw_net_set_active_queues(struct vdpa_device *vdpa, uint16_t nr_pairs)
 {
 	struct sw_net_dev *dev = sw_net_of(vdpa);
 	int rc = fault(dev, VDPA_FAULT_PAIRS);
+	bool fewer;
 
+	if (rc != 0)
+		return rc;
 	pthread_mutex_lock(&dev->link->lock);
-	for (uint16_t i = 0; i < 2 * dev->args.nr_pairs && rc == 0; i++) {
-		struct sw_net_vq *vq = &dev->vqs[i];
-
-		if (vq->running && vq->active != (i / 2 < nr_pairs))
-			rc = sw_net_vq_run(vq, sw_net_vq_toggle, vq);
-	}
+	/* who receives is there first and goes last: answers come back on the pair of the frame */
+	fewer = nr_pairs < dev->nr_active_pairs;
+	rc = set_active(dev, fewer, nr_pairs);
+	if (rc == 0)
+		rc = set_active(dev, !fewer, nr_pairs);
 	if (rc == 0)
 		dev->nr_active_pairs = nr_pairs;
-	if (rc == 0 && dev->port != NULL)
-		rc = sw_net_port_spread(dev);
 	pthread_mutex_unlock(&dev->link->lock);
 	return rc;
 }
