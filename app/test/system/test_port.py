@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Copyright (c) 2026 The vDPA framework authors
-"""sw_net on an ethdev: TAP interfaces of the host's kernel, a ring, memory shared with a process.
+"""sw_net on an ethdev: TAP interfaces of the host's kernel, rings, memory shared with a process.
 
 The host's side is a network namespace that the test makes; TCP streams are compared byte for byte.
 """
@@ -13,10 +13,11 @@ import pytest
 from backend import VdpaDaemon, cpus
 from daemon import READY
 from frames import Frames, expect_right
+from hugepages import huge_pages
 from linux import boot, linux_kernel, ping, transfer
 from netns import Namespace, host, need_tap
 
-__all__ = ['boot', 'host', 'linux_kernel', 'need_tap']      # fixtures
+__all__ = ['boot', 'host', 'huge_pages', 'linux_kernel', 'need_tap']      # fixtures
 
 MIB = 1 << 20
 HOST, GUEST = '10.9.0.1', '10.9.0.2'
@@ -25,14 +26,15 @@ HOST, GUEST = '10.9.0.1', '10.9.0.2'
 class PortDaemon(VdpaDaemon):
     """One device on an ethdev, which is made by `vdev`; inside a namespace if there is one."""
 
-    def __init__(self, *arguments, vdev: str, namespace=None, **options):
+    def __init__(self, *arguments, vdev: str, port: str = '', namespace=None, **options):
         super().__init__(*arguments, **options)
         self.vdev, self.namespace = vdev, namespace
+        self.port = port or vdev.split(',')[0]
 
     def argv(self) -> List[str]:
         control, data = cpus()
         argv = [str(self.tools.daemon), *self.eal(f'0@{control}'), '--vdev', self.vdev, '--vdev',
-                f'vdpa_sw_net0,backend=port,port={self.vdev.split(",")[0]},'
+                f'vdpa_sw_net0,backend=port,port={self.port},'
                 f'max_vqp={self.pairs},{self.devargs[0]}',
                 '--', '--iface', str(self.folder / 'v'), '--workers', str(data), *self.options]
         return self.namespace.argv(argv) if self.namespace else argv
@@ -161,22 +163,29 @@ def test_frames_through_a_ring_come_back(serve_port, programs, tools, folder, is
     daemon.expect_alive()
 
 
-class MemifProcess:
-    """A stock testpmd that sends each frame back on the memif queue it came from."""
+class FarProcess:
+    """A stock testpmd that sends each frame back on the queue of its ethdev that it came from."""
 
-    def __init__(self, programs, tools, folder, socket: str, *, queues: int):
-        runtime = folder / 'memif.run'
-        runtime.mkdir(exist_ok=True)
+    def __init__(self, programs, tools, runtime, eal, *options, argv=list):
         data = cpus()[1]
-        self.program = programs.start([
-            shutil.which('stdbuf') or 'stdbuf', '-oL', str(tools.testpmd), '--no-huge', '-m', '128',
-            '--no-pci', '--no-telemetry', '--file-prefix', folder.name + 'memif',
-            '--lcores', f'0@{data},1@{data}',
-            '--vdev', f'net_memif0,role=client,socket-abstract=no,socket={socket}',
-            '--', '-i', '--auto-start', '--no-mlockall', '--total-num-mbufs=8192',
-            '--forward-mode=io', '--port-topology=loop', f'--rxq={queues}', f'--txq={queues}'],
-            name='testpmd-memif', env={'RUNTIME_DIRECTORY': str(runtime)})
+        runtime.mkdir(exist_ok=True)
+        self.program = programs.start(argv([
+            shutil.which('stdbuf') or 'stdbuf', '-oL', str(tools.testpmd), '--no-pci',
+            '--no-telemetry', '--lcores', f'0@{data},1@{data}', *eal, '--', '-i', '--auto-start',
+            '--no-mlockall', '--forward-mode=io', '--port-topology=loop', '--rxq=2', '--txq=2',
+            *options]), name='testpmd-far', env={'RUNTIME_DIRECTORY': str(runtime)})
         self.program.wait_output('testpmd> ', 30.0)
+
+
+def expect_frames(daemon, ring: str, count: int) -> None:
+    """So many frames on each of two pairs, there and back."""
+    run = Frames(daemon.programs, daemon.tools, daemon.folder, daemon.path, queues=2,
+                 devargs='queue_size=256,' + ring,
+                 options=['--frames', str(count), '--sizes', '60-1514', '--timeout-s', '20'])
+    expect_right(run.result(60 + count / 500), 2, count)
+
+
+RINGS = ('packed_vq=0,mrg_rxbuf=1', 'packed_vq=1,in_order=1')
 
 
 @pytest.mark.ours
@@ -185,23 +194,43 @@ def test_frames_through_another_process_come_back(serve_port, programs, tools, f
     """The other process is killed, and another one takes its place."""
     socket = folder / 'memif.sock'
     daemon = serve_port(vdev=f'net_memif0,role=server,socket-abstract=no,socket={socket}', pairs=2)
-    count = 500_000 if is_long else 2_000
-    log = daemon.running_program
-
-    def expect_frames(ring: str) -> None:
-        run = Frames(programs, tools, folder, daemon.path, queues=2,
-                     devargs='queue_size=256,' + ring,
-                     options=['--frames', str(count), '--sizes', '60-1514', '--timeout-s', '20'])
-        expect_right(run.result(60 + count / 500), 2, count)
-
-    seen = 0
-    for ring in ('packed_vq=0,mrg_rxbuf=1', 'packed_vq=1,in_order=1'):
-        far = MemifProcess(programs, tools, folder, str(socket), queues=2)
+    eal = ['--no-huge', '-m', '128', '--file-prefix', folder.name + 'memif',
+           '--vdev', f'net_memif0,role=client,socket-abstract=no,socket={socket}']
+    log, seen = daemon.running_program, 0
+    for ring in RINGS:
+        far = FarProcess(programs, tools, folder / 'memif.run', eal, '--total-num-mbufs=8192')
         log.wait_output('port net_memif0 has its link up', 30.0, seen)
-        expect_frames(ring)
+        expect_frames(daemon, ring, 500_000 if is_long else 2_000)
         seen = len(log.text())
         far.program.kill()
         log.wait_output('port net_memif0 has its link down', 30.0, seen)
+    daemon.expect_alive()
+
+
+class HugeDaemon(PortDaemon):
+    """With memory that secondary processes map, too; its device is on net_ring_near."""
+
+    def eal(self, lcores: str) -> List[str]:
+        return ['--huge-dir', str(self.namespace.path), '-m', '64', '--no-pci', '--no-telemetry',
+                '--file-prefix', self.folder.name, '--lcores', lcores,
+                '-d', str(self.tools.builddir / 'app/test/rings/test_rings.so')]
+
+
+@pytest.mark.ours
+@pytest.mark.every_release
+def test_frames_through_rings_of_a_secondary_process_come_back(
+        huge_pages, programs, tools, folder, need_testpmd, is_long):
+    """What passes is no more than pointers. The second process is killed, and another one comes."""
+    if tools.builddir is None or not (tools.builddir / 'app/test/rings/test_rings.so').exists():
+        pytest.skip('test_rings.so not found: give --builddir')
+    daemon = HugeDaemon(programs, tools, folder, vdev='test_rings0', port='net_ring_near',
+                        devargs='tso=off', pairs=2, namespace=huge_pages).start()
+    eal = ['--proc-type=secondary', '--file-prefix', folder.name,
+           '--huge-dir', str(huge_pages.path)]
+    for ring in RINGS:
+        far = FarProcess(programs, tools, folder, eal, argv=huge_pages.argv)
+        expect_frames(daemon, ring, 500_000 if is_long else 5_000)
+        far.program.kill()
     daemon.expect_alive()
 
 
@@ -209,9 +238,7 @@ def test_frames_through_another_process_come_back(serve_port, programs, tools, f
 def test_unknown_ethdev_is_named(programs, tools, folder):
     if tools.daemon is None:
         pytest.skip('dpdk-vdpa not found: give --builddir')
-    daemon = PortDaemon(programs, tools, folder, vdev='net_ring0')
-    daemon.vdev = 'net_null0'
-    argv = [a.replace('port=net_null0', 'port=net_null7') for a in daemon.argv()]
-    program = programs.start(argv, name='dpdk-vdpa', env={'RUNTIME_DIRECTORY': str(folder)})
+    daemon = PortDaemon(programs, tools, folder, vdev='net_null0', port='net_null7')
+    program = programs.start(daemon.argv(), name='dpdk-vdpa', env={'RUNTIME_DIRECTORY': str(folder)})
     assert program.wait(15) != 0
     assert 'port=net_null7: no ethdev of this name' in program.text()
