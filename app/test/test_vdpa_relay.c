@@ -17,10 +17,10 @@
 #include <linux/virtio_ring.h>
 
 #include "card_guest.h"
+#include "vdpa_private.h"
 
 /* The relay and the dirty log through the class, over the test card. */
 
-#define BIT(feature) (UINT64_C(1) << (feature))
 #define F_IN_ORDER   35
 #define PLAIN        (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC))
 #define LOG_BYTES    (((GUEST_IOVA_HOTPLUG + GUEST_REGION_BYTES) >> 12) / 8 + 8)
@@ -215,32 +215,78 @@ test_no_start_index_is_relayed(void **state)
 	}
 }
 
+/* Stopped and started again, always in this mode. */
+static void
+position_decides(const struct card_conf *conf, uint64_t features, bool known)
+{
+	struct vdpa_vq_state states[2];
+	struct card *card;
+	struct guest guest;
+
+	setup(&card, &guest, conf, features);
+	for (unsigned int round = 0; round < 3; round++) {
+		assert_int_equal(round == 0 ? guest_start(&guest) : guest_set(&guest), 0);
+		assert_int_equal(
+			status_of(card).mode, known ? VDPA_MODE_DIRECT : VDPA_MODE_RELAYED);
+		assert_string_equal(status_of(card).mode_why, known ? "" : "no ring position");
+		assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
+		assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
+		assert_int_equal(states[1].avail, states[1].used);
+	}
+	teardown(card, &guest);
+}
+
 /* A packed ring does not show where it stands, and this device does not tell: always relayed. */
 static void
 test_no_ring_position_is_relayed(void **state)
 {
 	const struct card_conf conf = {
 		.name = "c0", .nr_pairs = 1, .logs = true, .caps_off = VDPA_CAP_GET_STATE};
-	struct vdpa_vq_state states[2];
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++)
+		position_decides(&conf, formats[i], (formats[i] & BIT(VIRTIO_F_RING_PACKED)) == 0);
+}
+
+/* The used index is a position where buffers are used in order: by promise, or as agreed. */
+static void
+test_no_ring_position_out_of_order(void **state)
+{
+	const struct card_conf conf = {.name = "c0",
+		.nr_pairs = 1,
+		.logs = true,
+		.features = PLAIN | BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VIRTIO_F_RING_PACKED) |
+			BIT(F_IN_ORDER),
+		.caps_off = VDPA_CAP_GET_STATE | VDPA_CAP_IN_ORDER};
 
 	(void)state;
 	for (unsigned int i = 0; i < 4; i++) {
 		bool packed = (formats[i] & BIT(VIRTIO_F_RING_PACKED)) != 0;
-		struct card *card;
-		struct guest guest;
 
-		setup(&card, &guest, &conf, formats[i]);
-		for (unsigned int round = 0; round < 3; round++) {
-			assert_int_equal(round == 0 ? guest_start(&guest) : guest_set(&guest), 0);
-			assert_int_equal(status_of(card).mode,
-				packed ? VDPA_MODE_RELAYED : VDPA_MODE_DIRECT);
-			assert_string_equal(
-				status_of(card).mode_why, packed ? "no ring position" : "");
-			assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
-			assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
-		}
-		teardown(card, &guest);
+		position_decides(&conf, formats[i], false);
+		position_decides(&conf, formats[i] | BIT(F_IN_ORDER), !packed);
 	}
+}
+
+/* What would have to be relayed and must not be is refused by name. */
+static void
+test_no_ring_position_is_refused_without_the_relay(void **state)
+{
+	const struct card_conf conf = {.name = "c0",
+		.nr_pairs = 1,
+		.relay = VDPA_RELAY_OFF,
+		.caps_off = VDPA_CAP_GET_STATE | VDPA_CAP_IN_ORDER};
+	struct card *card;
+	struct guest guest;
+
+	(void)state;
+	setup(&card, &guest, &conf, PLAIN);
+	assert_int_equal(guest_start(&guest), -ENOTSUP);
+	assert_false(status_of(card).running);
+	assert_non_null(strstr(status_of(card).last_error, "no ring position"));
+	assert_int_equal(guest.resets, 1);
+	assert_int_equal(card_calls(card, "start"), 0);
+	teardown(card, &guest);
 }
 
 /* One receive buffer's page, and rings. What was marked earlier may come late, once: try again. */
@@ -410,6 +456,43 @@ test_a_log_that_fails_is_replaced_by_the_relay(void **state)
 	munmap(log, LOG_BYTES);
 }
 
+/*
+ * Where the relay must not help, a device that fails to log stops: nothing is written unmarked.
+ * Nobody is left with the marks of a log that never began.
+ */
+static void
+test_a_log_that_fails_without_the_relay(void **state)
+{
+	const struct card_conf conf = {
+		.name = "c0", .nr_pairs = 1, .logs = true, .relay = VDPA_RELAY_OFF};
+	struct vdpa_device_priv *priv;
+	uint8_t *log = new_log();
+	struct card *card;
+	struct guest guest;
+
+	(void)state;
+	setup(&card, &guest, &conf, PLAIN);
+	assert_int_equal(guest_start(&guest), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
+	card_fault(card, "dirty_start", CARD_FAIL, 0);
+	set_log(&guest, log);
+	assert_int_equal(guest_set(&guest), -EIO);
+	assert_false(status_of(card).running);
+	assert_int_equal(guest.resets, 1);
+	assert_int_equal(vdpa_session_stop(guest.session, NULL, 0, 0), 0);
+	assert_int_equal(nr_logged(log), GUEST_REGION_BYTES / 4096);
+
+	vdpa_session_close(guest.session);
+	set_log(&guest, NULL);
+	assert_int_equal(guest_reset_rings(&guest), 0);
+	assert_int_equal(guest_start(&guest), 0);
+	priv = card_device(card)->priv;
+	assert_null(atomic_load(&priv->dirty));
+	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
+	teardown(card, &guest);
+	munmap(log, LOG_BYTES);
+}
+
 static void
 test_memory_changes_while_relayed(void **state)
 {
@@ -492,10 +575,13 @@ main(void)
 		cmocka_unit_test(test_switch_over_under_traffic),
 		cmocka_unit_test(test_no_start_index_is_relayed),
 		cmocka_unit_test(test_no_ring_position_is_relayed),
+		cmocka_unit_test(test_no_ring_position_out_of_order),
+		cmocka_unit_test(test_no_ring_position_is_refused_without_the_relay),
 		cmocka_unit_test(test_log_is_exact),
 		cmocka_unit_test(test_promise_of_the_log),
 		cmocka_unit_test(test_promise_of_a_device_that_hangs),
 		cmocka_unit_test(test_a_log_that_fails_is_replaced_by_the_relay),
+		cmocka_unit_test(test_a_log_that_fails_without_the_relay),
 		cmocka_unit_test(test_memory_changes_while_relayed),
 		cmocka_unit_test(test_log_of_memory_far_apart),
 		cmocka_unit_test(test_a_broken_ring_stops_one_relayed_queue),

@@ -14,7 +14,6 @@
 #include "vdpa_private.h"
 #include "vdpa_relay.h"
 
-#define F_RING_RESET 40
 /*
  * What stays between class and device: the consumer's transport has no way to carry or to mean it.
  */
@@ -297,12 +296,14 @@ struct vdpa_device *
 vdpa_device_find(const char *name)
 {
 	struct vdpa_device_priv *priv;
+	struct vdpa_device *dev;
 
 	pthread_mutex_lock(&registry_lock);
 	for (priv = devices; priv != NULL && strcmp(priv->dev->name, name) != 0; priv = priv->next)
 		;
+	dev = priv != NULL ? priv->dev : NULL;
 	pthread_mutex_unlock(&registry_lock);
-	return priv != NULL ? priv->dev : NULL;
+	return dev;
 }
 
 int
@@ -457,7 +458,9 @@ vdpa_devices_exchange(struct vdpa_binding *a, struct vdpa_binding *b)
 	registry_exchange_locked(a->priv, b->priv);
 	priv_exchange_locked(a->priv, b->priv);
 	RTE_SWAP(a->run.domain, b->run.domain);
+	RTE_SWAP(a->run.inflight, b->run.inflight);
 	RTE_SWAP(a->run.device_logs, b->run.device_logs);
+	RTE_SWAP(a->run.log_broken, b->run.log_broken);
 	RTE_SWAP(a->relay, b->relay);
 	RTE_SWAP(a->let_go, b->let_go);
 	for (uint16_t i = 0; i < a->nr_vqs; i++)

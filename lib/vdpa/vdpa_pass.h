@@ -14,7 +14,6 @@
 
 #include "vdpa_private.h"
 
-#define F_RING_RESET 40
 #define PACKED_FRESH 0x8000 /* offset 0, wrap counter 1 */
 #define CVQ_MS       1000u
 #define RESET_MS     10000u
@@ -35,6 +34,7 @@ struct vdpa_plan {
 	enum vdpa_relay_policy relay;
 	enum vdpa_mode mode;
 	const char *mode_why;
+	char why_not[128]; /* it cannot be run so */
 	struct vdpa_domain
 		*device_domain; /* domain, with the shadow rings if there are any; borrowed */
 };
@@ -84,6 +84,8 @@ void vdpa_pass_log_off(struct vdpa_binding *binding);
 void vdpa_pass_log_gap(struct vdpa_binding *binding);
 /* The device may have to be relayed for this consumer: shadow rings are mapped beforehand. */
 bool vdpa_pass_may_relay(const struct vdpa_device_priv *priv, const struct vdpa_plan *plan);
+/* The used index in memory is where a queue stopped: buffers are used in order, on a split ring. */
+bool vdpa_pass_index_is_position(const struct vdpa_device_priv *priv, uint64_t features);
 /* Where a queue stopped is told by the device, or stands in memory; else nobody knows. */
 bool vdpa_pass_position_is_known(const struct vdpa_device_priv *priv, uint64_t features);
 uint16_t vdpa_pass_largest_vq(const struct vdpa_binding *binding);
@@ -92,10 +94,17 @@ uint16_t vdpa_pass_largest_vq(const struct vdpa_binding *binding);
  * negative errno.
  */
 int vdpa_pass_choose_domain(struct vdpa_binding *binding, struct vdpa_plan *plan);
+/* Unless there is one. 0, -ENOMEM. */
+int vdpa_pass_relay_make(struct vdpa_binding *binding, uint64_t features, uint16_t vq_size);
 void vdpa_pass_relay_drop(struct vdpa_binding *binding);
 
 /* ---- vdpa_pass_memory.c ---- */
 void vdpa_pass_take_domain(struct vdpa_binding *binding, struct vdpa_domain *domain);
+/*
+ * Notes that the device writes: from its start until it has stopped or was reset. One that hangs
+ * may still write them.
+ */
+void vdpa_pass_take_inflight(struct vdpa_binding *binding, struct vdpa_inflight *inflight);
 /* To the state after registration; what the device had mapped is gone, unless it keeps that. */
 int vdpa_pass_device_reset(struct vdpa_binding *binding);
 /*
@@ -106,6 +115,13 @@ int vdpa_pass_set_domain(struct vdpa_binding *binding, struct vdpa_domain *domai
 /* Where a split ring stands whose buffers are used in order. */
 int vdpa_pass_used_index(
 	const struct vdpa_domain *domain, uint64_t device_iova, struct vdpa_vq_state *state);
+
+/* ---- vdpa_pass_config.c ---- */
+/*
+ * Do the writes that wait; read anew what the device changed, and tell the consumer. -ETIMEDOUT: it
+ * hangs; other errors were reported.
+ */
+int vdpa_pass_config(struct vdpa_binding *binding);
 
 /* ---- vdpa_pass_vq.c ---- */
 bool vdpa_pass_is_class_vq(const struct vdpa_binding *binding, uint64_t features, uint16_t index);
@@ -159,7 +175,8 @@ void vdpa_pass_start_failed(
 	struct vdpa_binding *binding, const struct vdpa_plan *plan, const char *what, int error);
 void vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *plan);
 bool vdpa_pass_needs_restart(const struct vdpa_binding *binding, const struct vdpa_plan *plan);
-int vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan);
+/* What runs goes on, and differently. */
+void vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan);
 /*
  * The op that hung has returned after all: the device stays failed, but lets go of its consumer and
  * can be removed.

@@ -19,12 +19,20 @@ can_start_anywhere(const struct vdpa_device_priv *priv)
 	return (priv->info.caps & VDPA_CAP_SET_STATE) != 0;
 }
 
-/* Where a queue stopped is told by the device, or stands in memory; else nobody knows. */
+bool
+vdpa_pass_index_is_position(const struct vdpa_device_priv *priv, uint64_t features)
+{
+	bool in_order = (priv->info.caps & VDPA_CAP_IN_ORDER) != 0 ||
+		(features & BIT(VIRTIO_F_IN_ORDER)) != 0;
+
+	return priv->type->index_in_memory && in_order && !vdpa_pass_packed(features);
+}
+
 bool
 vdpa_pass_position_is_known(const struct vdpa_device_priv *priv, uint64_t features)
 {
 	return (priv->info.caps & VDPA_CAP_GET_STATE) != 0 ||
-		(priv->type->index_in_memory && !vdpa_pass_packed(features));
+		vdpa_pass_index_is_position(priv, features);
 }
 
 static void
@@ -121,38 +129,57 @@ vdpa_pass_relay_drop(struct vdpa_binding *binding)
 }
 
 int
-vdpa_pass_choose_domain(struct vdpa_binding *binding, struct vdpa_plan *plan)
+vdpa_pass_relay_make(struct vdpa_binding *binding, uint64_t features, uint16_t vq_size)
 {
 	struct vdpa_relay *relay;
+
+	if (binding->relay != NULL)
+		return 0;
+	relay = vdpa_relay_create(binding->priv, features, vq_size);
+	if (relay == NULL)
+		return vdpa_error_set(-ENOMEM, "no memory for shadow rings");
+	/* whoever reads the counters looks at it meanwhile */
+	pthread_mutex_lock(&binding->priv->lock);
+	binding->relay = relay;
+	pthread_mutex_unlock(&binding->priv->lock);
+	return 0;
+}
+
+static int
+reserve_queues(struct vdpa_binding *binding, const struct vdpa_plan *plan)
+{
+	for (uint16_t i = 0; i < binding->priv->contract.nr_vqs; i++) {
+		const struct vdpa_session_vq *vq = &binding->plan[i];
+		int rc;
+
+		if (!vq->ready || vq->failed || i == plan->ctrl_vq)
+			continue;
+		rc = vdpa_relay_vq_reserve(binding->relay, i, vq->call);
+		if (rc != 0)
+			return vdpa_error_set(rc, "the shadow ring of virtqueue %u", i);
+	}
+	return 0;
+}
+
+int
+vdpa_pass_choose_domain(struct vdpa_binding *binding, struct vdpa_plan *plan)
+{
+	bool relayed = plan->mode == VDPA_MODE_RELAYED;
+	uint16_t vq_size = vdpa_pass_largest_vq(binding);
 	int rc = 0;
 
 	plan->device_domain = plan->domain;
-	if (plan->mode != VDPA_MODE_RELAYED && binding->relay == NULL)
-		return 0;
-	if (binding->relay != NULL &&
-		!vdpa_relay_fits(binding->relay, plan->features, vdpa_pass_largest_vq(binding))) {
+	if (binding->relay != NULL && !vdpa_relay_fits(binding->relay, plan->features, vq_size)) {
 		/* its queues may run: they stop first */
 		if (binding->run.session != NULL && vdpa_pass_device_stop(binding) != 0)
 			return -ETIMEDOUT;
 		vdpa_pass_relay_drop(binding);
 	}
-	if (binding->relay == NULL) {
-		if (plan->mode != VDPA_MODE_RELAYED)
-			return 0;
-		relay = vdpa_relay_create(
-			binding->priv, plan->features, vdpa_pass_largest_vq(binding));
-		if (relay == NULL)
-			return -ENOMEM;
-		pthread_mutex_lock(&binding->priv->lock);
-		binding->relay = relay;
-		pthread_mutex_unlock(&binding->priv->lock);
-	}
-	for (uint16_t i = 0;
-		plan->mode == VDPA_MODE_RELAYED && rc == 0 && i < binding->priv->contract.nr_vqs;
-		i++)
-		if (binding->plan[i].ready && !binding->plan[i].failed && i != plan->ctrl_vq)
-			rc = vdpa_relay_vq_reserve(binding->relay, i, binding->plan[i].call);
-	if (rc != 0)
+	if (relayed)
+		rc = vdpa_pass_relay_make(binding, plan->features, vq_size);
+	if (relayed && rc == 0)
+		rc = reserve_queues(binding, plan);
+	if (rc != 0 || binding->relay == NULL)
 		return rc;
 	return vdpa_relay_domain(binding->relay, plan->domain, &plan->device_domain);
 }
@@ -248,7 +275,8 @@ disengage(struct vdpa_binding *binding)
 	struct vdpa_device_priv *priv = binding->priv;
 	int rc = 0;
 
-	if (binding->run.log == NULL && !binding->run.device_logs)
+	if (binding->run.log == NULL && !binding->run.device_logs &&
+		atomic_load_explicit(&priv->dirty, memory_order_relaxed) == NULL)
 		return 0;
 	vdpa_work_every(&binding->work, 0);
 	take_log(binding, NULL);

@@ -68,6 +68,15 @@ vdpa_pass_take_domain(struct vdpa_binding *binding, struct vdpa_domain *domain)
 	vdpa_domain_put(former);
 }
 
+void
+vdpa_pass_take_inflight(struct vdpa_binding *binding, struct vdpa_inflight *inflight)
+{
+	struct vdpa_inflight *former = binding->run.inflight;
+
+	binding->run.inflight = vdpa_inflight_get(inflight);
+	vdpa_inflight_put(former);
+}
+
 /* To the state after registration; what the device had mapped is gone, unless it keeps that. */
 int
 vdpa_pass_device_reset(struct vdpa_binding *binding)
@@ -76,7 +85,10 @@ vdpa_pass_device_reset(struct vdpa_binding *binding)
 	int rc = VDPA_OP(priv, "reset", RESET_MS, priv->dev->ops->reset(priv->dev));
 
 	binding->run.device_logs = false;
-	if (rc != -ETIMEDOUT && (priv->info.caps & VDPA_CAP_MAP_PERSIST) == 0)
+	if (rc == -ETIMEDOUT)
+		return rc;
+	vdpa_pass_take_inflight(binding, NULL);
+	if ((priv->info.caps & VDPA_CAP_MAP_PERSIST) == 0)
 		vdpa_pass_take_domain(binding, NULL);
 	return rc;
 }

@@ -57,11 +57,9 @@ map_for(struct vdpa_binding *other, const struct vdpa_plan *plan, uint16_t vq_si
 		vdpa_pass_relay_drop(other);
 	}
 	if (vq_size != 0 && vdpa_pass_may_relay(other->priv, plan)) {
-		if (other->relay == NULL)
-			other->relay = vdpa_relay_create(other->priv, plan->features, vq_size);
-		if (other->relay == NULL)
-			return -ENOMEM;
-		rc = vdpa_relay_domain(other->relay, domain, &domain);
+		rc = vdpa_pass_relay_make(other, plan->features, vq_size);
+		if (rc == 0)
+			rc = vdpa_relay_domain(other->relay, domain, &domain);
 		if (rc != 0)
 			*why = vdpa_error_text();
 	}

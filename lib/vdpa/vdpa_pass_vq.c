@@ -32,7 +32,7 @@ vdpa_pass_keep_state(
 	bool valid = true;
 
 	if (state == NULL) {
-		valid = priv->type->index_in_memory && !vdpa_pass_packed(binding->run.features) &&
+		valid = vdpa_pass_index_is_position(priv, binding->run.features) &&
 			vdpa_pass_used_index(binding->run.domain,
 				binding->run.vqs[index].device_iova, &read) == 0;
 		state = &read;
@@ -224,7 +224,9 @@ vdpa_pass_start_state(struct vdpa_binding *binding, const struct vdpa_plan *plan
 	} else if (vq->base_seq == 0) {
 		*state = (struct vdpa_vq_state){fresh, fresh};
 	} else if (priv->type->index_in_memory && !vdpa_pass_packed(plan->features) &&
-		!vdpa_pass_is_class_vq(binding, plan->features, index)) {
+		!vdpa_pass_is_class_vq(binding, plan->features, index) &&
+		(vq->base_seq != vq->base_applied ||
+			vdpa_pass_index_is_position(priv, plan->features))) {
 		/* the consumer itself may have completed entries since it took the position */
 		if (vdpa_pass_used_index(plan->domain, vq->device_iova, state) != 0)
 			return vdpa_error_set(

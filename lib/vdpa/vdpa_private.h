@@ -41,6 +41,7 @@
 #include "vdpa_times.h"
 
 #define BIT(feature) (UINT64_C(1) << (feature))
+#define F_RING_RESET 40 /* newer than some kernel headers */
 
 extern int vdpa_logtype;
 #define VDPA_LOG(level, fmt, ...) \
@@ -50,7 +51,11 @@ extern int vdpa_logtype;
 struct vdpa_type {
 	uint16_t virtio_id;
 	const char *name;
-	bool index_in_memory; /* used->idx in memory tells where a split queue starts and stopped */
+	/*
+	 * used->idx in memory tells where a split queue starts, and where it stopped if buffers
+	 * are used in order
+	 */
+	bool index_in_memory;
 	/*
 	 * Queues of a device that the class serves a control queue for included; nr_data: queues of
 	 * the device itself.
@@ -311,7 +316,7 @@ struct vdpa_session {
 struct vdpa_config_write {
 	struct vdpa_config_write *next;
 	uint32_t offset, len_bytes;
-	uint8_t data[];
+	uint8_t data[256];
 };
 
 /* What the device runs: read and written by the pass alone, but for the fields said otherwise. */

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,59 +61,6 @@ take_reports(struct vdpa_binding *binding)
 				i, error, why != NULL ? why : strerror(-error));
 		}
 	}
-}
-
-static int
-write_config(struct vdpa_binding *binding)
-{
-	struct vdpa_device_priv *priv = binding->priv;
-	struct vdpa_config_write *write;
-	int rc = 0;
-
-	for (;;) {
-		pthread_mutex_lock(&priv->lock);
-		write = binding->writes;
-		if (write != NULL) {
-			binding->writes = write->next;
-			if (binding->writes == NULL)
-				binding->writes_tail = &binding->writes;
-		}
-		pthread_mutex_unlock(&priv->lock);
-		if (write == NULL)
-			return rc;
-		rc = VDPA_OP(priv, "config_write", OP_MS,
-			priv->dev->ops->config_write(
-				priv->dev, write->offset, write->data, write->len_bytes));
-		free(write);
-		if (rc == -ETIMEDOUT)
-			return rc;
-		if (rc != 0)
-			VDPA_LOG(WARNING, "%s: write of configuration space: %s", priv->dev->name,
-				strerror(-rc));
-		rc = VDPA_OP(priv, "config_read", OP_MS, vdpa_device_config_load(priv));
-		if (rc != 0)
-			return rc;
-	}
-}
-
-static int
-take_config(struct vdpa_binding *binding)
-{
-	struct vdpa_device_priv *priv = binding->priv;
-	int rc;
-
-	if (!atomic_exchange(&priv->config_changed, false))
-		return 0;
-	rc = VDPA_OP(priv, "config_read", OP_MS, vdpa_device_config_load(priv));
-	if (rc != 0) {
-		if (rc != -ETIMEDOUT)
-			vdpa_device_event(
-				priv, VDPA_EVENT_DEVICE_FAILED, "config_read: %s", strerror(-rc));
-		return rc;
-	}
-	if (binding->ops->config_changed != NULL)
-		binding->ops->config_changed(binding, binding->arg);
-	return 0;
 }
 
 static void
@@ -263,6 +211,27 @@ idle(struct vdpa_binding *binding)
 	vdpa_pass_relay_drop(binding);
 }
 
+static int
+choose_or_say(struct vdpa_binding *binding, struct vdpa_plan *plan, bool start)
+{
+	const struct vdpa_device_priv *priv = binding->priv;
+	int rc;
+
+	if (start)
+		vdpa_pass_choose_start_mode(binding, plan);
+	else
+		vdpa_pass_choose_mode(binding, plan);
+	if (plan->mode != VDPA_MODE_RELAYED && !vdpa_pass_position_is_known(priv, plan->features))
+		return vdpa_error_set(-ENOTSUP, "no ring position, and relay=off");
+	rc = vdpa_pass_choose_domain(binding, plan);
+	if (rc != 0 || start || plan->mode != VDPA_MODE_RELAYED ||
+		binding->run.session != plan->session || binding->run.mode == VDPA_MODE_RELAYED)
+		return rc;
+	if ((priv->info.caps & VDPA_CAP_HOST_VA) == 0 || priv->dev->ops->update_memory != NULL)
+		rc = vdpa_pass_set_domain(binding, plan->device_domain);
+	return rc == 0 ? 0 : vdpa_error_set(rc, "mapping memory");
+}
+
 /*
  * What takes long is done before the pause: while the device serves, the shadow rings are made and
  * mapped.
@@ -270,19 +239,10 @@ idle(struct vdpa_binding *binding)
 static int
 choose(struct vdpa_binding *binding, struct vdpa_plan *plan, bool start)
 {
-	int rc;
+	int rc = choose_or_say(binding, plan, start);
 
-	if (start)
-		vdpa_pass_choose_start_mode(binding, plan);
-	else
-		vdpa_pass_choose_mode(binding, plan);
-	rc = vdpa_pass_choose_domain(binding, plan);
-	if (rc == 0 && !start && plan->mode == VDPA_MODE_RELAYED &&
-		binding->run.session == plan->session && binding->run.mode != VDPA_MODE_RELAYED &&
-		binding->run.domain != plan->device_domain &&
-		((binding->priv->info.caps & VDPA_CAP_HOST_VA) == 0 ||
-			binding->priv->dev->ops->update_memory != NULL))
-		rc = vdpa_pass_set_domain(binding, plan->device_domain);
+	if (rc != 0)
+		snprintf(plan->why_not, sizeof(plan->why_not), "%s", vdpa_error_text());
 	return rc;
 }
 
@@ -314,7 +274,7 @@ make_it_so(struct vdpa_binding *binding, struct vdpa_plan *plan)
 		rc = choose(binding, plan, true);
 	if (rc != 0) {
 		if (rc != -ETIMEDOUT)
-			vdpa_pass_start_failed(binding, plan, "relay", rc);
+			vdpa_pass_start_failed(binding, plan, plan->why_not, rc);
 	} else if (binding->run.session == NULL) {
 		vdpa_pass_device_start(binding, plan);
 		if (switches && binding->run.session != NULL)
@@ -327,10 +287,7 @@ make_it_so(struct vdpa_binding *binding, struct vdpa_plan *plan)
 static void
 apply(struct vdpa_binding *binding, struct vdpa_plan *plan)
 {
-	/* between a stop and a start nobody has a path */
-	vdpa_workers_keep();
 	make_it_so(binding, plan);
-	vdpa_workers_release();
 	vdpa_pass_log_mark(binding, plan);
 	vdpa_pass_log_sync(binding);
 }
@@ -344,8 +301,7 @@ reconcile(struct vdpa_binding *binding, struct vdpa_plan *plan)
 	uint32_t seq;
 
 	take_reports(binding);
-	if (vdpa_pass_is_hung(priv) || write_config(binding) == -ETIMEDOUT ||
-		take_config(binding) == -ETIMEDOUT)
+	if (vdpa_pass_is_hung(priv) || vdpa_pass_config(binding) == -ETIMEDOUT)
 		return;
 	vdpa_pass_take_plan(binding, plan);
 	again = vdpa_pass_swap(binding, plan);
@@ -431,10 +387,13 @@ static void
 pass_in_frame(struct vdpa_pass_frame *frame)
 {
 	vdpa_pass_frame_set(frame);
+	/* between a stop and a start nobody has a path */
+	vdpa_workers_keep();
 	if (setjmp(frame->out) == 0)
 		pass(frame->binding, frame->plan);
 	else
 		come_back(frame);
+	vdpa_workers_release();
 	vdpa_pass_frame_set(NULL);
 }
 

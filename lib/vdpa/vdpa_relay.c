@@ -148,19 +148,19 @@ place(struct vdpa_relay *relay, const struct vdpa_range *ranges, uint32_t nr)
 	const struct vdpa_info *info = &relay->priv->info;
 	/* the last page of the address space is left alone, for sums */
 	uint64_t last = RTE_MIN(info->iova_last, UINT64_MAX - SHADOW_ALIGN);
-	uint64_t iova;
+	uint64_t first, iova;
 
 	if (relay->iova != 0 && is_free(relay->iova, relay->size_bytes, ranges, nr))
 		return 0;
-	if (last - info->iova_first < relay->size_bytes)
-		return -ENOSPC;
-	for (iova = RTE_ALIGN_FLOOR(last - relay->size_bytes + 1, SHADOW_ALIGN);
-		!is_free(iova, relay->size_bytes, ranges, nr); iova -= SHADOW_ALIGN)
-		if (iova < info->iova_first + SHADOW_ALIGN)
-			return vdpa_error_set(
-				-ENOSPC, "no room for shadow rings beside the guest's memory");
-	relay->iova = iova;
-	return 0;
+	/* address 0 stands for none */
+	first = RTE_MAX(RTE_ALIGN_CEIL(info->iova_first, SHADOW_ALIGN), SHADOW_ALIGN);
+	iova = RTE_ALIGN_FLOOR(last - relay->size_bytes + 1, SHADOW_ALIGN);
+	for (; last >= relay->size_bytes && iova >= first; iova -= SHADOW_ALIGN)
+		if (is_free(iova, relay->size_bytes, ranges, nr)) {
+			relay->iova = iova;
+			return 0;
+		}
+	return vdpa_error_set(-ENOSPC, "no room for shadow rings beside the guest's memory");
 }
 
 int

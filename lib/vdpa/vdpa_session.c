@@ -267,7 +267,7 @@ vdpa_binding_config_write(
 		return vdpa_error_set(-EINVAL,
 			"%s: write of %u bytes at %u is outside configuration space", binding->name,
 			len_bytes, offset);
-	write = malloc(sizeof(*write) + len_bytes);
+	write = malloc(sizeof(*write));
 	if (write == NULL)
 		return -ENOMEM;
 	*write = (struct vdpa_config_write){.offset = offset, .len_bytes = len_bytes};
@@ -459,7 +459,7 @@ session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 	struct vdpa_domain *domain = NULL, *former;
 	struct vdpa_inflight *inflight = NULL;
 	struct vdpa_log *log_view = NULL;
-	struct new_fds fds[256];
+	struct new_fds fds[VDPA_VQS_MAX];
 	int rc;
 
 	rc = check_wanted(session, wanted);

@@ -95,8 +95,6 @@ vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *statu
 	snprintf(status->name, sizeof(status->name), "%s", dev->name);
 	if (dev->mgmtdev != NULL)
 		snprintf(status->mgmtdev, sizeof(status->mgmtdev), "%s", dev->mgmtdev->name);
-	if (priv->binding != NULL)
-		memcpy(status->standin, priv->binding->standin, sizeof(status->standin));
 	status->virtio_id = priv->info.virtio_id;
 	status->nr_vqs = priv->contract.nr_vqs;
 	status->nr_pairs = priv->contract.nr_pairs;
@@ -104,6 +102,8 @@ vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *statu
 	status->caps = priv->info.caps;
 
 	pthread_mutex_lock(&priv->lock);
+	if (priv->binding != NULL)
+		memcpy(status->standin, priv->binding->standin, sizeof(status->standin));
 	memcpy(status->bound, priv->bound, sizeof(status->bound));
 	memcpy(status->last_error, priv->last_error, sizeof(status->last_error));
 	status->health = priv->health;

@@ -171,15 +171,16 @@ compare(const struct vdpa_binding *binding, const struct vdpa_device_priv *to,
 
 /* Nobody may use the device from now on but the swap. */
 static int
-reserve(struct vdpa_binding *binding, struct vdpa_device *dev, struct vdpa_binding **other)
+reserve_held(struct vdpa_binding *binding, struct vdpa_device *dev, struct vdpa_swap *swap)
 {
 	struct vdpa_device_priv *to = dev->priv;
 	int rc = 0;
 
 	if (to == NULL)
-		return -ENODEV;
+		return vdpa_error_set(-ENODEV, "%s goes away", dev->name);
+	snprintf(swap->to, sizeof(swap->to), "%s", dev->name);
 	pthread_mutex_lock(&to->lock);
-	*other = to->binding;
+	swap->other = to->binding;
 	if (to->binding == binding)
 		rc = vdpa_error_set(-EINVAL, "%s serves %s already", dev->name, binding->name);
 	else if (to->binding == NULL)
@@ -200,6 +201,17 @@ reserve(struct vdpa_binding *binding, struct vdpa_device *dev, struct vdpa_bindi
 	else
 		to->reserved = binding;
 	pthread_mutex_unlock(&to->lock);
+	return rc;
+}
+
+static int
+reserve(struct vdpa_binding *binding, struct vdpa_device *dev, struct vdpa_swap *swap)
+{
+	int rc;
+
+	vdpa_moves_hold();
+	rc = reserve_held(binding, dev, swap);
+	vdpa_moves_release();
 	return rc;
 }
 
@@ -235,17 +247,12 @@ enter(struct vdpa_binding *binding, struct vdpa_swap *swap)
 	return rc;
 }
 
+/* The other device is reserved. wait_ms: for its pass that runs. */
 static int
-ask(struct vdpa_binding *binding, struct vdpa_device *dev, struct vdpa_swap *swap, uint32_t wait_ms)
+ask(struct vdpa_binding *binding, struct vdpa_swap *swap, uint32_t wait_ms)
 {
 	int rc;
 
-	vdpa_moves_hold();
-	snprintf(swap->to, sizeof(swap->to), "%s", dev->name);
-	rc = reserve(binding, dev, &swap->other);
-	vdpa_moves_release();
-	if (rc != 0)
-		return rc;
 	/* a pass of the other binding that began before it was reserved */
 	rc = vdpa_work_wait(&swap->other->work, wait_ms);
 	if (rc != 0)
@@ -363,7 +370,9 @@ vdpa_binding_swap(
 	if (swap == NULL)
 		return vdpa_error_set(-ENOMEM, "%s: no memory", binding->name);
 	swap->waited = true;
-	rc = ask(binding, dev, swap, QUIET_MS);
+	rc = reserve(binding, dev, swap);
+	if (rc == 0)
+		rc = ask(binding, swap, QUIET_MS);
 	if (rc == 0) {
 		pthread_mutex_lock(&wait_lock);
 		while (!swap->done)
@@ -437,11 +446,39 @@ vdpa_binding_standin_set(struct vdpa_binding *binding, const char *standin)
 	return rc;
 }
 
+struct standin {
+	struct vdpa_binding *binding;
+	struct vdpa_swap *swap;
+	const char *name;
+	int rc;
+};
+
+/* While the registry is held nobody can free it, and afterwards it is reserved. */
+static int
+reserve_standin(struct vdpa_device *dev, void *arg)
+{
+	struct standin *standin = arg;
+
+	if (strcmp(dev->name, standin->name) != 0)
+		return 0;
+	standin->rc = reserve(standin->binding, dev, standin->swap);
+	return 1;
+}
+
+static int
+ask_standin(struct vdpa_binding *binding, const char *name, struct vdpa_swap *swap)
+{
+	struct standin standin = {.binding = binding, .swap = swap, .name = name};
+
+	if (vdpa_device_foreach(reserve_standin, &standin) == 0)
+		return vdpa_error_set(-ENODEV, "there is no device %s", name);
+	return standin.rc != 0 ? standin.rc : ask(binding, swap, 0);
+}
+
 bool
 vdpa_swap_standin(struct vdpa_binding *binding)
 {
 	char name[sizeof(binding->standin)];
-	struct vdpa_device *dev;
 	struct vdpa_swap *swap;
 	int rc;
 
@@ -452,17 +489,15 @@ vdpa_swap_standin(struct vdpa_binding *binding)
 		return true;
 	if (name[0] == '\0' || vdpa_stopping())
 		return false;
-	dev = vdpa_device_find(name);
-	swap = dev != NULL ? calloc(1, sizeof(*swap)) : NULL;
-	if (swap != NULL)
-		swap->standin = true;
-	rc = swap != NULL ? ask(binding, dev, swap, 0)
-			  : vdpa_error_set(-ENODEV, "there is no device %s", name);
+	swap = calloc(1, sizeof(*swap));
+	if (swap == NULL)
+		return false;
+	swap->standin = true;
+	rc = ask_standin(binding, name, swap);
 	if (rc != 0) {
 		VDPA_LOG(ERR, "%s: the stand-in cannot take over: %s%s%s", binding->name,
-			vdpa_error_text(),
-			swap != NULL && swap->report.missing[0] != '\0' ? ": " : "",
-			swap != NULL ? swap->report.missing : "");
+			vdpa_error_text(), swap->report.missing[0] != '\0' ? ": " : "",
+			swap->report.missing);
 		free(swap);
 	}
 	return rc == 0;

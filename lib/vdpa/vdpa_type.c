@@ -16,6 +16,7 @@
 #include <rte_common.h>
 
 #include "vdpa_private.h"
+#include "vring_layout.h"
 
 /* Newer than the kernel headers of Debian 12. */
 #define NET_F_NOTF_COAL     53
@@ -24,7 +25,6 @@
 #define NET_F_HOST_USO      56
 #define F_NOTIFICATION_DATA 38
 #define F_NOTIF_CONFIG_DATA 39
-#define F_RING_RESET        40
 #define BLK_F_SECURE_ERASE  16
 #define BLK_F_ZONED         17
 
@@ -209,7 +209,7 @@ static const char *const transport_names[64] = {
 	[VIRTIO_F_VERSION_1] = "VERSION_1",
 	[VIRTIO_F_ACCESS_PLATFORM] = "ACCESS_PLATFORM",
 	[VIRTIO_F_RING_PACKED] = "RING_PACKED",
-	[35] = "IN_ORDER",
+	[VIRTIO_F_IN_ORDER] = "IN_ORDER",
 	[VIRTIO_F_ORDER_PLATFORM] = "ORDER_PLATFORM",
 	[VIRTIO_F_SR_IOV] = "SR_IOV",
 	[F_NOTIFICATION_DATA] = "NOTIFICATION_DATA",
