@@ -21,9 +21,9 @@
 
 /* The relay and the dirty log through the class, over the test card. */
 
-#define F_IN_ORDER   35
-#define PLAIN        (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC))
-#define LOG_BYTES    (((GUEST_IOVA_HOTPLUG + GUEST_REGION_BYTES) >> 12) / 8 + 8)
+#define F_IN_ORDER 35
+#define PLAIN      (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC))
+#define LOG_BYTES  (((GUEST_IOVA_HOTPLUG + GUEST_REGION_BYTES) >> 12) / 8 + 8)
 
 static const uint64_t formats[] = {
 	PLAIN,

@@ -14,14 +14,6 @@
 #include "vdpa_private.h"
 #include "vdpa_relay.h"
 
-/*
- * What stays between class and device: the consumer's transport has no way to carry or to mean it.
- */
-#define DEVICE_ONLY_FEATURES (BIT(VIRTIO_F_ACCESS_PLATFORM) | BIT(F_RING_RESET))
-#define CVQ_ONLY_FEATURES                                                                      \
-	(BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) | BIT(VIRTIO_NET_F_CTRL_VLAN) | \
-		BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR))
-
 RTE_LOG_REGISTER(vdpa_logtype, lib.vdpa, NOTICE);
 
 /* Taken before any device's lock. */
@@ -113,44 +105,6 @@ check_info(const struct vdpa_device *dev, const struct vdpa_device_ops *ops,
 	if (info->iova_first > info->iova_last)
 		return refuse(dev, "iova_first is above iova_last");
 	return check_caps(dev, ops, info->caps);
-}
-
-bool
-vdpa_can_log(const struct vdpa_info *info, enum vdpa_relay_policy relay)
-{
-	return (info->caps & VDPA_CAP_DIRTY) != 0 || relay != VDPA_RELAY_OFF;
-}
-
-void
-vdpa_contract_make(struct vdpa_device_priv *priv)
-{
-	const struct vdpa_info *info = &priv->info;
-	const struct vdpa_device_ops *ops = priv->dev->ops;
-	bool own_cvq = (info->caps & VDPA_CAP_CTRL_VQ) != 0;
-	uint64_t features = info->features & ~DEVICE_ONLY_FEATURES;
-	struct vdpa_contract *contract = &priv->contract;
-
-	priv->class_cvq = false;
-	contract->virtio_id = info->virtio_id;
-	contract->nr_pairs = priv->type->nr_pairs(info->nr_vqs_max - (own_cvq ? 1 : 0));
-	if (info->virtio_id == VIRTIO_ID_NET && (features & BIT(VIRTIO_NET_F_CTRL_VQ)) != 0 &&
-		!own_cvq) {
-		/* a Linux guest spins for ever on a control queue that nobody serves */
-		priv->class_cvq = ops->cvq != NULL || ops->set_active_queues != NULL;
-		if (!priv->class_cvq)
-			features &= ~CVQ_ONLY_FEATURES;
-		else if (ops->set_active_queues == NULL)
-			features &= ~BIT(VIRTIO_NET_F_MQ);
-		else if (ops->cvq == NULL)
-			features &= ~(CVQ_ONLY_FEATURES & ~BIT(VIRTIO_NET_F_CTRL_VQ));
-	}
-	contract->features = priv->type->features_consistent(features);
-	contract->nr_vqs = info->nr_vqs_max + (priv->class_cvq ? 1 : 0);
-	contract->vq_size_max = info->vq_size_max;
-	contract->config_size_bytes = info->config_size_bytes;
-	contract->can_log = vdpa_can_log(info, priv->relay);
-	contract->can_announce = ops->announce != NULL;
-	contract->notes = (info->caps & VDPA_CAP_INFLIGHT) != 0;
 }
 
 static void

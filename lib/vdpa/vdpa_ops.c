@@ -41,19 +41,6 @@ static struct {
 	.last = &pool.first,
 };
 
-struct watch {
-	struct watch *next;
-	uint64_t id;
-	int fd;
-	void (*fn)(void *arg);
-	void *arg;
-};
-
-/* Held while a watch's fn runs. Taken before pool.lock. */
-static pthread_mutex_t watch_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct watch *watches;
-static uint64_t watch_last_id;
-
 /* Of this thread: the pass it runs, and whether the work went on without it. */
 static _Thread_local struct vdpa_pass_frame *frame;
 static _Thread_local bool left;
@@ -283,19 +270,6 @@ restart:
 	return next;
 }
 
-static void
-watch_run(uint64_t id)
-{
-	struct watch *watch;
-
-	pthread_mutex_lock(&watch_lock);
-	for (watch = watches; watch != NULL && watch->id != id; watch = watch->next)
-		;
-	if (watch != NULL)
-		watch->fn(watch->arg);
-	pthread_mutex_unlock(&watch_lock);
-}
-
 static void *
 control_thread(void *arg __rte_unused)
 {
@@ -312,7 +286,7 @@ control_thread(void *arg __rte_unused)
 		nr = epoll_wait(pool.epoll_fd, events, RTE_DIM(events), timeout_ms);
 		for (int i = 0; i < nr; i++) {
 			if (events[i].data.u64 != 0)
-				watch_run(events[i].data.u64);
+				vdpa_watch_run(events[i].data.u64);
 			else if (read(pool.wake_fd, &drained, sizeof(drained)) < 0 &&
 				errno != EAGAIN)
 				VDPA_LOG(ERR, "control thread: %s", strerror(errno));
@@ -350,6 +324,19 @@ control_start_locked(void)
 	}
 	pool.control_runs = true;
 	return 0;
+}
+
+int
+vdpa_control_epoll(void)
+{
+	int rc;
+
+	pthread_mutex_lock(&pool.lock);
+	rc = control_start_locked();
+	if (rc == 0)
+		rc = pool.epoll_fd;
+	pthread_mutex_unlock(&pool.lock);
+	return rc;
 }
 
 void
@@ -421,53 +408,6 @@ vdpa_op_end(struct vdpa_op *op)
 		longjmp(op->frame->out, 1);
 	}
 	return expired ? -ETIMEDOUT : 0;
-}
-
-int
-vdpa_watch_add(int fd, void (*fn)(void *arg), void *arg)
-{
-	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
-	struct watch *watch = malloc(sizeof(*watch));
-	int rc;
-
-	if (watch == NULL)
-		return -ENOMEM;
-	pthread_mutex_lock(&pool.lock);
-	rc = control_start_locked();
-	pthread_mutex_unlock(&pool.lock);
-	if (rc != 0) {
-		free(watch);
-		return rc;
-	}
-	pthread_mutex_lock(&watch_lock);
-	*watch = (struct watch){.id = ++watch_last_id, .fd = fd, .fn = fn, .arg = arg};
-	event.data.u64 = watch->id;
-	if (epoll_ctl(pool.epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
-		rc = -errno;
-		free(watch);
-	} else {
-		watch->next = watches;
-		watches = watch;
-	}
-	pthread_mutex_unlock(&watch_lock);
-	return rc;
-}
-
-void
-vdpa_watch_del(int fd)
-{
-	struct watch **at, *watch;
-
-	pthread_mutex_lock(&watch_lock);
-	for (at = &watches; *at != NULL && (*at)->fd != fd; at = &(*at)->next)
-		;
-	watch = *at;
-	if (watch != NULL) {
-		*at = watch->next;
-		epoll_ctl(pool.epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-		free(watch);
-	}
-	pthread_mutex_unlock(&watch_lock);
 }
 
 void

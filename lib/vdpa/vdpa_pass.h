@@ -166,6 +166,7 @@ bool vdpa_pass_is_hung(struct vdpa_device_priv *priv);
  * return.
  */
 int vdpa_pass_op_result(struct vdpa_device_priv *priv, struct vdpa_op *op, int rc);
+void vdpa_pass_set_health(struct vdpa_device_priv *priv, enum vdpa_health health);
 void vdpa_pass_needs_reset(struct vdpa_binding *binding, int error);
 /* Stop all; afterwards nothing runs, or the device hangs. */
 int vdpa_pass_device_stop(struct vdpa_binding *binding);
@@ -173,10 +174,6 @@ int vdpa_pass_device_stop(struct vdpa_binding *binding);
 void vdpa_pass_mark_failed(struct vdpa_binding *binding, struct vdpa_session *session, int error);
 void vdpa_pass_start_failed(
 	struct vdpa_binding *binding, const struct vdpa_plan *plan, const char *what, int error);
-void vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *plan);
-bool vdpa_pass_needs_restart(const struct vdpa_binding *binding, const struct vdpa_plan *plan);
-/* What runs goes on, and differently. */
-void vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan);
 /*
  * The op that hung has returned after all: the device stays failed, but lets go of its consumer and
  * can be removed.
@@ -184,6 +181,12 @@ void vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan
 void vdpa_pass_let_go(struct vdpa_binding *binding);
 /* The queues of a device that hangs are ended without it. -ETIMEDOUT: a worker hangs, too. */
 int vdpa_pass_abandon(struct vdpa_binding *binding);
+
+/* ---- vdpa_pass_start.c ---- */
+void vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *plan);
+bool vdpa_pass_needs_restart(const struct vdpa_binding *binding, const struct vdpa_plan *plan);
+/* What runs goes on, and differently. */
+void vdpa_pass_adjust(struct vdpa_binding *binding, const struct vdpa_plan *plan);
 
 /* ---- vdpa_pass_swap.c ---- */
 /*

@@ -17,8 +17,7 @@ load_config(struct vdpa_binding *binding)
 	int rc = VDPA_OP(priv, "config_read", OP_MS, vdpa_device_config_load(priv));
 
 	if (rc != 0 && rc != -ETIMEDOUT)
-		vdpa_device_event(
-			priv, VDPA_EVENT_DEVICE_FAILED, "config_read: %s", strerror(-rc));
+		vdpa_device_event(priv, VDPA_EVENT_DEVICE_FAILED, "config_read: %s", strerror(-rc));
 	return rc;
 }
 

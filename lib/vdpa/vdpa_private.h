@@ -9,15 +9,18 @@
  * Objects of the class and what its files promise one another.
  *
  *   vdpa_device.c     registry, checks at registration, status, bus drivers
- *   vdpa_session.c    bindings and sessions: what is wanted
+ *   vdpa_binding.c    a consumer's place of attachment, its configuration space
+ *   vdpa_contract.c   what is promised there
+ *   vdpa_session.c    what a consumer wants
  *   vdpa_reconcile.c  the pass that makes it so (op pool threads), with vdpa_pass_*.c
  *   vdpa_swap.c       a consumer moves to another device: who may, what is missing
- *   vdpa_relay.c      shadow virtqueues at work     vdpa_log.c       which pages were written
- *   vdpa_times.c      how long things took
+ *   vdpa_relay.c      shadow virtqueues at work     vdpa_shadow.c    where they lie
+ *   vdpa_log.c        which pages were written      vdpa_times.c     how long things took
  *   vdpa_ops.c        op pool, deadlines, control thread
+ *   vdpa_watch.c      kicks heard by the control thread
  *   vdpa_call.c       descriptors of a consumer
  *   vdpa_domain.c     memory          vdpa_sigbus.c   memory that its owner took away
- *   vdpa_worker.c     datapath workers and paths
+ *   vdpa_worker.c     datapath workers (vdpa_worker.h)
  *   vdpa_type.c       what a virtio device type means (net, block); feature names
  *   vdpa_cvq.c        net control virtqueue served by the class
  *   vdpa_announce.c   where a guest is now, told to the network
@@ -172,18 +175,19 @@ void vdpa_work_leave(struct vdpa_work *work);
 void
 vdpa_op_begin(struct vdpa_op *op, struct vdpa_device *dev, const char *name, uint32_t deadline_ms);
 int vdpa_op_end(struct vdpa_op *op);
-/*
- * Watch a kick descriptor (edge-triggered, never read): fn runs on the control thread and must only
- * queue.
- */
-int vdpa_watch_add(int fd, void (*fn)(void *arg), void *arg);
-void vdpa_watch_del(int fd); /* fn does not run after it returns */
-
+/* Where the control thread waits, for vdpa_watch.c; it runs from here on. Or a negative errno. */
+int vdpa_control_epoll(void);
 /*
  * Threads of the op pool and the control thread end; for the end of the library. Work that is stuck
  * stays.
  */
 void vdpa_ops_stop(void);
+
+/* ---- kicks heard by the control thread (vdpa_watch.c) ---- */
+/* Watch a descriptor (edge-triggered, never read): fn runs on that thread and must only queue. */
+int vdpa_watch_add(int fd, void (*fn)(void *arg), void *arg);
+void vdpa_watch_del(int fd);       /* fn does not run after it returns */
+void vdpa_watch_run(uint64_t id); /* the control thread heard it */
 
 /* ---- descriptors of a consumer, and calls (vdpa_call.c) ---- */
 struct vdpa_fd { /* counted; the last put closes */
@@ -264,9 +268,6 @@ void vdpa_priv_fence(struct vdpa_device_priv *priv, const char *op);
 void vdpa_priv_failed(struct vdpa_device_priv *priv, int error, const char *why);
 /* A pass is to look at what was reported. Any thread. */
 void vdpa_priv_report(struct vdpa_device_priv *priv);
-/* What the class promises to a consumer of the device. */
-void vdpa_contract_make(struct vdpa_device_priv *priv);
-bool vdpa_can_log(const struct vdpa_info *info, enum vdpa_relay_policy relay);
 /*
  * Held by calls of consumers and reports of parents, while they use the device behind a binding or
  * the other way round. Recursive. Never waited under.
@@ -278,7 +279,7 @@ void vdpa_devices_exchange(struct vdpa_binding *a, struct vdpa_binding *b);
 /* No datapath starts any more (vdpa_stop_all). */
 bool vdpa_stopping(void);
 
-/* ---- bindings and sessions (vdpa_session.c) ---- */
+/* ---- bindings and sessions (vdpa_binding.c, vdpa_session.c) ---- */
 struct vdpa_session_vq { /* wanted; and what the class knows of the queue */
 	bool ready;
 	bool failed;      /* stopped for an error; until the consumer sets a position again */
@@ -376,6 +377,18 @@ int vdpa_binding_cvq_create(struct vdpa_binding *binding);
 /* Room for so many queues; nothing of it runs, and no session is open. 0, -ENOMEM: as before. */
 int vdpa_binding_reserve(struct vdpa_binding *binding, uint16_t nr_vqs);
 #define VDPA_VQS_MAX 257 /* of a contract */
+
+/* ---- contracts (vdpa_contract.c) ---- */
+/* What the class promises to a consumer of the device. */
+void vdpa_contract_make(struct vdpa_device_priv *priv);
+bool vdpa_can_log(const struct vdpa_info *info, enum vdpa_relay_policy relay);
+/*
+ * What another device lacks of what the binding's consumer was promised, a line for each. 0, or
+ * -ENOTSUP. Under the binding's lock; the other device is reserved, so that nothing of it changes
+ * but for what its configuration space says of the link, which is not compared.
+ */
+int vdpa_contract_compare(const struct vdpa_binding *binding, const struct vdpa_device_priv *to,
+	char *missing, size_t size);
 
 /* ---- live swap (vdpa_swap.c) ---- */
 enum vdpa_swap_phase {

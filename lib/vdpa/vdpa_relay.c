@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <linux/virtio_config.h>
@@ -14,14 +13,11 @@
 
 #include "vdpa_relay.h"
 #include "vdpa_relay_vq.h"
+#include "vdpa_shadow.h"
 
-#define BURST        64
-#define VQS_MAX      256
-#define WRITTEN_MAX  (VDPA_RELAY_WRITTEN_MIN + 4 * BURST)
-#define SHADOW_ALIGN (UINT64_C(2) << 20)
-/* On x86 writes to these addresses are interrupts and never reach an IOMMU's tables. */
-#define MSI_FIRST UINT64_C(0xfee00000)
-#define MSI_LAST  UINT64_C(0xfeefffff)
+#define BURST       64
+#define VQS_MAX     256
+#define WRITTEN_MAX (VDPA_RELAY_WRITTEN_MIN + 4 * BURST)
 
 struct relay_queue {
 	struct vdpa_path path; /* first */
@@ -43,10 +39,8 @@ struct vdpa_relay {
 	struct vdpa_device_priv *priv;
 	uint64_t features;
 	uint16_t nr_vqs, vq_size;
-	uint64_t slot_bytes, size_bytes, iova;
-	uint8_t *mem;
-	struct vdpa_domain *guest, *domain;
-	struct vdpa_domain *used; /* guest's, by the queues that run */
+	struct vdpa_shadow shadow;
+	struct vdpa_domain *used; /* shadow.guest, by the queues that run */
 	struct relay_queue **queues;
 	_Atomic(uint64_t) entries_ended;
 };
@@ -74,11 +68,8 @@ vdpa_relay_free(struct vdpa_relay *relay)
 	for (uint16_t i = 0; relay->queues != NULL && i < relay->nr_vqs; i++)
 		queue_free(relay->queues[i]);
 	free(relay->queues);
-	vdpa_domain_put(relay->domain);
-	vdpa_domain_put(relay->guest);
 	vdpa_domain_put(relay->used);
-	if (relay->mem != NULL)
-		munmap(relay->mem, relay->size_bytes);
+	vdpa_shadow_fini(&relay->shadow);
 	free(relay);
 }
 
@@ -86,7 +77,6 @@ struct vdpa_relay *
 vdpa_relay_create(struct vdpa_device_priv *priv, uint64_t features, uint16_t vq_size)
 {
 	struct vdpa_relay *relay = calloc(1, sizeof(*relay));
-	void *mem;
 
 	if (relay == NULL)
 		return NULL;
@@ -94,14 +84,10 @@ vdpa_relay_create(struct vdpa_device_priv *priv, uint64_t features, uint16_t vq_
 	relay->features = features;
 	relay->nr_vqs = priv->contract.nr_vqs;
 	relay->vq_size = vq_size;
-	relay->slot_bytes = vdpa_relay_shadow_bytes(vq_size, features);
-	relay->size_bytes = relay->slot_bytes * relay->nr_vqs;
 	relay->queues = calloc(relay->nr_vqs, sizeof(*relay->queues));
-	mem = mmap(
-		NULL, relay->size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (mem != MAP_FAILED)
-		relay->mem = mem;
-	if (relay->queues == NULL || relay->mem == NULL) {
+	if (relay->queues == NULL ||
+		vdpa_shadow_init(&relay->shadow, vdpa_relay_shadow_bytes(vq_size, features),
+			relay->nr_vqs) != 0) {
 		vdpa_relay_free(relay);
 		return NULL;
 	}
@@ -112,8 +98,8 @@ void
 vdpa_relay_take(struct vdpa_relay *relay, struct vdpa_device_priv *priv)
 {
 	relay->priv = priv;
-	if (relay->domain != NULL)
-		vdpa_domain_own(relay->domain, priv);
+	if (relay->shadow.domain != NULL)
+		vdpa_domain_own(relay->shadow.domain, priv);
 }
 
 bool
@@ -122,78 +108,13 @@ vdpa_relay_fits(const struct vdpa_relay *relay, uint64_t features, uint16_t vq_s
 	return relay->features == features && relay->vq_size >= vq_size;
 }
 
-static bool
-overlaps(uint64_t first, uint64_t last, uint64_t other_first, uint64_t other_last)
-{
-	return first <= other_last && other_first <= last;
-}
-
-static bool
-is_free(uint64_t iova, uint64_t size_bytes, const struct vdpa_range *ranges, uint32_t nr)
-{
-	uint64_t last = iova + size_bytes - 1;
-
-	if (overlaps(iova, last, MSI_FIRST, MSI_LAST))
-		return false;
-	for (uint32_t i = 0; i < nr; i++)
-		if (overlaps(iova, last, ranges[i].iova, ranges[i].iova + ranges[i].size_bytes - 1))
-			return false;
-	return true;
-}
-
-/* From the top of what the device reaches downwards: hot-plugged memory comes from below. */
-static int
-place(struct vdpa_relay *relay, const struct vdpa_range *ranges, uint32_t nr)
-{
-	const struct vdpa_info *info = &relay->priv->info;
-	/* the last page of the address space is left alone, for sums */
-	uint64_t last = RTE_MIN(info->iova_last, UINT64_MAX - SHADOW_ALIGN);
-	uint64_t first, iova;
-
-	if (relay->iova != 0 && is_free(relay->iova, relay->size_bytes, ranges, nr))
-		return 0;
-	/* address 0 stands for none */
-	first = RTE_MAX(RTE_ALIGN_CEIL(info->iova_first, SHADOW_ALIGN), SHADOW_ALIGN);
-	iova = RTE_ALIGN_FLOOR(last - relay->size_bytes + 1, SHADOW_ALIGN);
-	for (; last >= relay->size_bytes && iova >= first; iova -= SHADOW_ALIGN)
-		if (is_free(iova, relay->size_bytes, ranges, nr)) {
-			relay->iova = iova;
-			return 0;
-		}
-	return vdpa_error_set(-ENOSPC, "no room for shadow rings beside the guest's memory");
-}
-
 int
 vdpa_relay_domain(struct vdpa_relay *relay, struct vdpa_domain *guest, struct vdpa_domain **out)
 {
-	const struct vdpa_range *ranges;
-	struct vdpa_domain *domain;
-	struct vdpa_range shadow;
-	uint32_t nr;
-	int rc;
+	int rc = vdpa_shadow_domain(&relay->shadow, guest, relay->priv);
 
-	*out = relay->domain;
-	if (relay->guest == guest && relay->domain != NULL)
-		return 0;
-	ranges = vdpa_domain_ranges(guest, &nr);
-	rc = place(relay, ranges, nr);
-	if (rc != 0)
-		return rc;
-	shadow = (struct vdpa_range){
-		.iova = relay->iova,
-		.size_bytes = relay->size_bytes,
-		.va = relay->mem,
-		.fd = -1,
-	};
-	rc = vdpa_domain_extend(&domain, guest, &shadow, relay->domain, relay->priv->dev);
-	if (rc != 0)
-		return rc;
-	vdpa_domain_put(relay->domain);
-	vdpa_domain_put(relay->guest);
-	relay->domain = domain;
-	relay->guest = vdpa_domain_get(guest);
-	*out = domain;
-	return 0;
+	*out = relay->shadow.domain;
+	return rc;
 }
 
 static void
@@ -346,13 +267,10 @@ set_guest_call(struct relay_queue *queue, struct vdpa_fd *call)
 int
 vdpa_relay_vq_reserve(struct vdpa_relay *relay, uint16_t index, struct vdpa_fd *call)
 {
-	uint8_t *shadow = relay->mem + index * relay->slot_bytes;
 	int rc = 0;
 
 	if (relay->queues[index] == NULL) {
-		/* a page is there once it was written to */
-		for (uint64_t at = 0; at < relay->slot_bytes; at += 1 << VDPA_PAGE_SHIFT)
-			shadow[at] = 0;
+		vdpa_shadow_touch(&relay->shadow, index);
 		rc = queue_create(relay, index);
 	}
 	/* a table of descriptors that has to grow takes milliseconds: not in the pause */
@@ -362,10 +280,10 @@ vdpa_relay_vq_reserve(struct vdpa_relay *relay, uint16_t index, struct vdpa_fd *
 static void
 use_guest(struct vdpa_relay *relay)
 {
-	if (relay->used == relay->guest)
+	if (relay->used == relay->shadow.guest)
 		return;
 	vdpa_domain_put(relay->used);
-	relay->used = vdpa_domain_get(relay->guest);
+	relay->used = vdpa_domain_get(relay->shadow.guest);
 }
 
 int
@@ -379,13 +297,12 @@ vdpa_relay_vq_prepare(struct vdpa_relay *relay, struct vdpa_vq_config *config, s
 					    .desc_iova = config->desc_iova,
 					    .driver_iova = config->driver_iova,
 					    .device_iova = config->device_iova,
-					    .mem = vdpa_domain_mem(relay->guest),
+					    .mem = vdpa_domain_mem(relay->shadow.guest),
 					    .state = {config->state.avail, config->state.used},
 				    },
 			    device;
 	struct vring_state start = guest.state;
 	struct relay_queue *queue;
-	void *shadow = relay->mem + config->index * relay->slot_bytes;
 	struct vdpa_fd to_relay = {.fd = -1};
 	int rc;
 
@@ -399,8 +316,8 @@ vdpa_relay_vq_prepare(struct vdpa_relay *relay, struct vdpa_vq_config *config, s
 		start = (relay->features & (UINT64_C(1) << VIRTIO_F_RING_PACKED)) != 0
 			? VRING_STATE_PACKED_START
 			: VRING_STATE_SPLIT_START;
-	rc = vdpa_relay_vq_init(queue->vq, &guest, shadow,
-		relay->iova + config->index * relay->slot_bytes, start, &device);
+	rc = vdpa_relay_vq_init(queue->vq, &guest, vdpa_shadow_va(&relay->shadow, config->index),
+		vdpa_shadow_iova(&relay->shadow, config->index), start, &device);
 	if (rc != 0)
 		return vdpa_error_set(rc, "virtqueue %u: %s", config->index,
 			vring_error_text(vdpa_relay_vq_error(queue->vq)));
@@ -502,7 +419,7 @@ take_mem(void *path)
 {
 	struct relay_queue *queue = path;
 
-	queue->rc = vdpa_relay_vq_set_mem(queue->vq, vdpa_domain_mem(queue->relay->guest));
+	queue->rc = vdpa_relay_vq_set_mem(queue->vq, vdpa_domain_mem(queue->relay->shadow.guest));
 }
 
 int

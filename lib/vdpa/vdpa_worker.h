@@ -7,8 +7,9 @@
 /**
  * @file
  * A datapath worker, between vdpa_worker.c (which there are, threads that start and stop),
- * vdpa_path.c (paths, their groups, who gets which), vdpa_balance.c (load) and vdpa_worker_loop.c
- * (what a worker does, and the mailbox in front of it).
+ * vdpa_path.c (paths come, go and move), vdpa_path_group.c (which sit together), vdpa_balance.c
+ * (load), vdpa_worker_mail.c (the mailbox in front of a worker) and vdpa_worker_loop.c (what it
+ * does).
  *
  * A path is in one of three lists. ACTIVE paths are polled in every round. A path that found
  * nothing for a while is armed and becomes IDLE: only a kick wakes it. TIMED is idle without
@@ -58,6 +59,15 @@ struct vdpa_worker_mail {
 	_Atomic(struct vdpa_path *) path;
 	void (*_Atomic fn)(void *arg);
 	_Atomic(void *) arg;
+};
+
+/* As the worker took it. */
+struct vdpa_worker_command {
+	uint32_t number;
+	enum vdpa_worker_cmd cmd;
+	struct vdpa_path *path;
+	void (*fn)(void *arg);
+	void *arg;
 };
 
 /* Paths that sit on one worker, always: those of one key, or a single one. */
@@ -139,11 +149,26 @@ void vdpa_worker_put(struct vdpa_worker *worker, uint32_t nr_paths);
  * -ENOENT: it has no path any more.
  */
 int vdpa_group_move(struct vdpa_path_group *group, struct vdpa_worker *to);
+
+/* ---- vdpa_path_group.c ---- */
 /* A group that is to stay while it is used; NULL: no path has this key. */
 struct vdpa_path_group *vdpa_group_hold(const void *key);
+void vdpa_group_put(struct vdpa_path_group *group);
+/*
+ * Make a path part of its group, and have a worker for it, the group's if that has one. 0, -ENOMEM,
+ * or what starting a worker gave.
+ */
+int vdpa_group_join(struct vdpa_path *path, int numa_node);
+/* No worker has it any more. */
+void vdpa_group_leave(struct vdpa_path *path);
+/* The worker that its paths are on; NULL: it has none. */
+struct vdpa_worker *vdpa_group_on(const struct vdpa_path_group *group);
+/* All its paths have gone there. */
+void vdpa_group_put_on(struct vdpa_path_group *group, struct vdpa_worker *worker);
+/* It stays where a person has put it. */
+void vdpa_group_hold_by_hand(struct vdpa_path_group *group);
 /* Number of the worker that a group is on; -ENOENT: no path has this key. Any thread. */
 int vdpa_group_worker(const void *key);
-void vdpa_group_put(struct vdpa_path_group *group);
 /*
  * Count what each group did since the last time, and show those of a worker to choose(group, arg).
  * @return the one for which that was true last, held
@@ -170,11 +195,17 @@ int vdpa_worker_open(struct vdpa_worker *worker, enum vdpa_worker_idle idle);
 void vdpa_worker_close(struct vdpa_worker *worker);
 /* Is the caller a worker? */
 bool vdpa_worker_is_self(void);
+
+/* ---- vdpa_worker_mail.c ---- */
 /*
  * Have a command done and wait for it, a second at most. 0; -ETIMEDOUT: it
  * was withdrawn, or (RUN) hangs; -EDEADLK: the caller is a worker; -ESHUTDOWN: no thread.
  */
 int vdpa_worker_post(struct vdpa_worker *worker, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
 	void (*fn)(void *arg), void *arg);
+/* The worker's side. false: there is none. */
+bool vdpa_worker_mail_take(struct vdpa_worker_mail *mail, struct vdpa_worker_command *command);
+void
+vdpa_worker_mail_done(struct vdpa_worker_mail *mail, const struct vdpa_worker_command *command);
 
 #endif /* VDPA_WORKER_H */

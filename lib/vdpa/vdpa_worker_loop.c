@@ -2,13 +2,10 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 #include <errno.h>
-#include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <rte_branch_prediction.h>
@@ -17,9 +14,7 @@
 
 #include "vdpa_worker.h"
 
-#define POST_TIMEOUT_S 1
-#define ANSWER_CYCLES  UINT64_C(150000) /* some 50 microseconds */
-#define WATCHED_MANY   16u              /* descriptors */
+#define WATCHED_MANY 16u /* descriptors */
 
 static _Thread_local struct vdpa_worker *self;
 
@@ -168,14 +163,7 @@ take_kicks(struct vdpa_worker *w, int timeout_ms)
 			path_wake(w, events[i].data.ptr);
 }
 
-/* ---- mailbox ---- */
-
-static long
-futex_call(_Atomic(uint32_t) *word, int op, uint32_t value, const struct timespec *until)
-{
-	return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, until, NULL,
-		FUTEX_BITSET_MATCH_ANY);
-}
+/* ---- commands ---- */
 
 static void
 path_in(struct vdpa_worker *w, struct vdpa_path *path)
@@ -219,26 +207,26 @@ path_run(struct vdpa_worker *w, struct vdpa_path *path, void (*fn)(void *arg), v
 }
 
 static void
-mail_do(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
-	void (*fn)(void *arg), void *arg)
+command_do(struct vdpa_worker *w, const struct vdpa_worker_command *command)
 {
+	struct vdpa_path *path = command->path;
 	bool found = true;
 
-	switch (cmd) {
+	switch (command->cmd) {
 	case VDPA_WORKER_ADD:
 		for (; path != NULL; path = path->batch)
 			path_in(w, path);
 		break;
 	case VDPA_WORKER_DEL:
 	case VDPA_WORKER_OUT:
-		found = paths_out(w, path, cmd == VDPA_WORKER_DEL);
+		found = paths_out(w, path, command->cmd == VDPA_WORKER_DEL);
 		break;
 	case VDPA_WORKER_EACH:
 		for (; path != NULL; path = path->batch)
-			found &= path_run(w, path, fn, path);
+			found &= path_run(w, path, command->fn, path);
 		break;
 	case VDPA_WORKER_RUN:
-		found = path_run(w, path, fn, arg);
+		found = path_run(w, path, command->fn, command->arg);
 		break;
 	case VDPA_WORKER_QUIET:
 		break;
@@ -251,108 +239,20 @@ mail_do(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
 }
 
 static void
-mail_take(struct vdpa_worker *w)
+command_take(struct vdpa_worker *w)
 {
-	struct vdpa_worker_mail *mail = &w->mail;
-	uint32_t number = atomic_load_explicit(&mail->posted, memory_order_acquire);
-	enum vdpa_worker_cmd cmd = atomic_load_explicit(&mail->cmd, memory_order_relaxed);
-	struct vdpa_path *path = atomic_load_explicit(&mail->path, memory_order_relaxed);
-	void (*fn)(void *arg) = atomic_load_explicit(&mail->fn, memory_order_relaxed);
-	void *arg = atomic_load_explicit(&mail->arg, memory_order_relaxed);
-	uint32_t expected = number;
+	struct vdpa_worker_command command;
 
-	/* it may have been withdrawn, or another one posted since: then what was read is void */
-	if (number == 0 || !atomic_compare_exchange_strong(&mail->posted, &expected, 0))
+	if (!vdpa_worker_mail_take(&w->mail, &command))
 		return;
-	mail_do(w, cmd, path, fn, arg);
-	atomic_store_explicit(&mail->acked, number, memory_order_release);
-	futex_call(&mail->acked, FUTEX_WAKE_BITSET, 1, NULL);
-}
-
-/* Wait until the command has been done. false: the time is over. */
-static bool
-mail_wait(struct vdpa_worker_mail *mail, uint32_t number, const struct timespec *until)
-{
-	uint64_t began = rte_rdtsc();
-
-	/*
-	 * Most answers come sooner than a sleeper is woken, who then may have to wait for the CPU
-	 * of the worker that woke him. Without yields: from Linux 6.18 on each of them costs the
-	 * caller a time slice, to be paid when the CPU is wanted by others.
-	 */
-	while (atomic_load_explicit(&mail->acked, memory_order_acquire) != number &&
-		rte_rdtsc() - began < ANSWER_CYCLES)
-		rte_pause();
-	for (;;) {
-		uint32_t acked = atomic_load_explicit(&mail->acked, memory_order_acquire);
-
-		if (acked == number)
-			return true;
-		if (futex_call(&mail->acked, FUTEX_WAIT_BITSET, acked, until) != 0 &&
-			errno == ETIMEDOUT)
-			return atomic_load_explicit(&mail->acked, memory_order_acquire) == number;
-	}
-}
-
-static int
-mail_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
-	void (*fn)(void *arg), void *arg)
-{
-	struct vdpa_worker_mail *mail = &w->mail;
-	uint32_t number = ++w->generation != 0 ? w->generation : ++w->generation;
-	uint32_t expected = number;
-	struct timespec until;
-	uint64_t one = 1;
-
-	atomic_store_explicit(&mail->cmd, cmd, memory_order_relaxed);
-	atomic_store_explicit(&mail->path, path, memory_order_relaxed);
-	atomic_store_explicit(&mail->fn, fn, memory_order_relaxed);
-	atomic_store_explicit(&mail->arg, arg, memory_order_relaxed);
-	atomic_store_explicit(&mail->posted, number, memory_order_release);
-	if (write(w->wake_fd, &one, sizeof(one)) < 0)
-		VDPA_LOG(WARNING, "a worker cannot be woken: errno %d", errno);
-
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += POST_TIMEOUT_S;
-	if (!mail_wait(mail, number, &until)) {
-		if (atomic_compare_exchange_strong(&mail->posted, &expected, 0))
-			return -ETIMEDOUT;
-		/* Taken. Only foreign code can take long, and then it may hang for ever. */
-		if (cmd == VDPA_WORKER_DEL || cmd == VDPA_WORKER_EACH || cmd == VDPA_WORKER_RUN)
-			return -ETIMEDOUT;
-		mail_wait(mail, number, NULL);
-	}
-	return 0;
+	command_do(w, &command);
+	vdpa_worker_mail_done(&w->mail, &command);
 }
 
 bool
 vdpa_worker_is_self(void)
 {
 	return self != NULL;
-}
-
-int
-vdpa_worker_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
-	void (*fn)(void *arg), void *arg)
-{
-	struct timespec until;
-	int rc;
-
-	if (vdpa_worker_is_self())
-		return -EDEADLK;
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += POST_TIMEOUT_S;
-	if (pthread_mutex_timedlock(&w->post_lock, &until) != 0)
-		return -ETIMEDOUT;
-	if (atomic_load(&w->running)) {
-		rc = mail_post(w, cmd, path, fn, arg);
-		if (cmd == VDPA_WORKER_STOP && rc == 0)
-			atomic_store(&w->running, false);
-	} else {
-		rc = -ESHUTDOWN;
-	}
-	pthread_mutex_unlock(&w->post_lock);
-	return rc;
 }
 
 /* ---- the loop ---- */
@@ -478,7 +378,7 @@ vdpa_worker_main(void *arg)
 		atomic_store_explicit(&w->loops, ++loops, memory_order_relaxed);
 		atomic_store_explicit(&w->busy_loops, busy_loops, memory_order_relaxed);
 		if (atomic_load_explicit(&w->mail.posted, memory_order_relaxed) != 0)
-			mail_take(w);
+			command_take(w);
 		else
 			between_rounds(w, now, busy);
 	}
