@@ -193,14 +193,35 @@ expect_frame(struct net_guest *g, uint16_t pair, uint32_t seed)
 	assert_memory_equal(got, frame, sizeof(frame));
 }
 
+/* So many frames that no receive buffer is there for: some are held, the others wait in queue 0. */
+static void
+let_frames_wait(struct net_guest *g, unsigned int nr)
+{
+	uint64_t nr_waits = device_stat(g->dev, RX, "rx_waits");
+	static uint8_t frame[60];
+
+	for (unsigned int i = 0; i < nr; i++) {
+		fill_frame(frame, sizeof(frame), i);
+		put_into_queue(0, frame, sizeof(frame));
+	}
+	net_stat_wait(g->dev, RX, "rx_waits", nr_waits + 1);
+}
+
+static void
+expect_frames_that_waited(struct net_guest *g, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++) {
+		net_guest_fill(g, 0, 1);
+		expect_frame(g, 0, i);
+	}
+}
+
 /* They wait for a buffer of the first pair, here and in the ethdev, while another pair comes. */
 static void
 frames_that_wait_outlast_a_change_of_pairs(void **state)
 {
-	static uint8_t frame[60];
 	struct net_guest_config config = {
 		.device = "a", .features = BASE, .nr_pairs = 2, .nr_ready = 1};
-	const unsigned int nr = 50;
 	struct net_guest g;
 
 	(void)state;
@@ -208,24 +229,38 @@ frames_that_wait_outlast_a_change_of_pairs(void **state)
 	net_guest_open(&g, &config);
 	net_link_wait(&g, true);
 	for (int change = 0; change < 4; change++) {
-		uint64_t nr_waits = device_stat(g.dev, RX, "rx_waits");
-
-		for (unsigned int i = 0; i < nr; i++) {
-			fill_frame(frame, sizeof(frame), i);
-			put_into_queue(0, frame, sizeof(frame));
-		}
-		net_stat_wait(g.dev, RX, "rx_waits", nr_waits + 1);
+		let_frames_wait(&g, 50);
 		if (change < 2)
 			assert_int_equal(net_guest_start(&g, change == 0 ? 2 : 1), 0);
 		else
 			assert_int_equal(g.dev->ops->set_active_queues(g.dev, change - 1), 0);
-		for (unsigned int i = 0; i < nr; i++) {
-			net_guest_fill(&g, 0, 1);
-			expect_frame(&g, 0, i);
-		}
+		expect_frames_that_waited(&g, 50);
 		if (change == 1)
 			assert_int_equal(net_guest_start(&g, 2), 0);
 	}
+	net_guest_close(&g);
+	device_del("a");
+}
+
+/* As long as its share is not known, whatever its former one was. */
+static void
+a_pair_that_starts_again_reads_no_other_ones_queue(void **state)
+{
+	struct vdpa_vq_state ignored;
+	struct net_guest g;
+
+	(void)state;
+	net_device_add("a", PORT ",max_vqp=2");
+	open_guest(&g, 0, 2);
+	/* the second pair ends with all queues of the ethdev */
+	assert_int_equal(g.dev->ops->vq_stop(g.dev, 0, &ignored), 0);
+	assert_int_equal(g.dev->ops->vq_stop(g.dev, 2, &ignored), 0);
+	assert_int_equal(net_guest_stop(&g), 0);
+	g.base_seq++;
+	assert_int_equal(net_guest_start(&g, 1), 0);
+	let_frames_wait(&g, 50);
+	assert_int_equal(net_guest_start(&g, 2), 0);
+	expect_frames_that_waited(&g, 50);
 	net_guest_close(&g);
 	device_del("a");
 }
@@ -541,6 +576,7 @@ main(void)
 		TEST(announcement_goes_to_the_ethdev),
 		TEST(the_pairs_that_run_share_out_all_queues),
 		TEST(frames_that_wait_outlast_a_change_of_pairs),
+		TEST(a_pair_that_starts_again_reads_no_other_ones_queue),
 		TEST(a_pair_that_becomes_active_has_its_own_answers),
 		TEST(what_came_before_the_guest_is_thrown_away),
 		TEST(a_bad_ethdev_is_refused_by_name),

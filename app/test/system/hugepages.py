@@ -37,7 +37,9 @@ class HugePages:
             pytest.skip(f'no mount of huge pages: {self.holder.text().splitlines()[-1]}')
 
     def argv(self, argv: List[str]) -> List[str]:
-        return ['nsenter', f'--mount=/proc/{self.holder.pid}/ns/mnt', *argv]
+        # entering alone would leave a chroot
+        holder = f'/proc/{self.holder.pid}'
+        return ['nsenter', f'--mount={holder}/ns/mnt', f'--root={holder}/root', *argv]
 
 
 def can_be_had() -> None:

@@ -324,7 +324,13 @@ int
 sw_net_port_flow_init(struct sw_net_flow *flow, struct sw_net_vq *vq)
 {
 	bool sends = vq->index % 2 == 1;
+	struct sw_net_port_rx *end = &vq->dev->port->rx[vq->index / 2];
 
+	if (!sends) {
+		/* no share yet: what it read before is another queue's now */
+		end->nr_queues = 0;
+		end->wake_fd = -1;
+	}
 	flow->path.poll = sends ? tx_poll : rx_poll;
 	flow->path.arm = sends ? tx_arm : rx_arm;
 	flow->path.wake_fds[1] = -1;
