@@ -102,6 +102,8 @@ const char *vdpa_vhost_feature_masked(unsigned int bit, uint16_t virtio_id, bool
 #define VHOST_F_PROTOCOL_FEATURES (UINT64_C(1) << VHOST_USER_F_PROTOCOL_FEATURES)
 /* Protocol features: those of every socket, and those that librte_vhost passes on our own only. */
 uint64_t vdpa_vhost_protocol_features(const struct vdpa_contract *contract);
+/* Which of librte_vhost's kinds of vDPA devices it is (get_dev_type). */
+uint32_t vdpa_vhost_vdpa_type(const struct vdpa_contract *contract);
 /* What GET_QUEUE_NUM answers; at most VHOST_QUEUE_NUM_MAX. */
 #define VHOST_QUEUE_NUM_MAX (VHOST_VQS_MAX / 2)
 uint32_t vdpa_vhost_queue_num(const struct vdpa_contract *contract, uint64_t offered);

@@ -120,30 +120,50 @@ static const struct feature block[] = {
 		"its part of configuration space changes without a message to tell it"},
 };
 
+/* Device types as this border sees them; all else of a type is the class's. */
+struct device_type {
+	uint16_t virtio_id;
+	uint32_t vdpa_type; /* librte_vhost's name for it */
+	const struct feature *features;
+	unsigned int nr_features;
+};
+
+static const struct device_type types[] = {
+	{VIRTIO_ID_NET, RTE_VHOST_VDPA_DEVICE_TYPE_NET, net, RTE_DIM(net)},
+	{VIRTIO_ID_BLOCK, RTE_VHOST_VDPA_DEVICE_TYPE_BLK, block, RTE_DIM(block)},
+};
+
+static const struct device_type *
+type_find(uint16_t virtio_id)
+{
+	unsigned int i;
+
+	for (i = 0; i < RTE_DIM(types); i++)
+		if (types[i].virtio_id == virtio_id)
+			return &types[i];
+	return NULL;
+}
+
+uint32_t
+vdpa_vhost_vdpa_type(const struct vdpa_contract *contract)
+{
+	const struct device_type *type = type_find(contract->virtio_id);
+
+	return type != NULL ? type->vdpa_type : RTE_VHOST_VDPA_DEVICE_TYPE_NET;
+}
+
 static const struct feature *
 feature_find(unsigned int bit, uint16_t virtio_id)
 {
-	const struct feature *table;
-	unsigned int i, nr;
+	const struct device_type *type = type_find(virtio_id);
+	unsigned int i;
 
 	for (i = 0; i < RTE_DIM(transport); i++)
 		if (transport[i].bit == bit)
 			return &transport[i];
-	switch (virtio_id) {
-	case VIRTIO_ID_NET:
-		table = net;
-		nr = RTE_DIM(net);
-		break;
-	case VIRTIO_ID_BLOCK:
-		table = block;
-		nr = RTE_DIM(block);
-		break;
-	default:
-		return NULL;
-	}
-	for (i = 0; i < nr; i++)
-		if (table[i].bit == bit)
-			return &table[i];
+	for (i = 0; type != NULL && i < type->nr_features; i++)
+		if (type->features[i].bit == bit)
+			return &type->features[i];
 	return NULL;
 }
 
@@ -214,7 +234,7 @@ vdpa_vhost_queue_num(const struct vdpa_contract *contract, uint64_t offered)
 {
 	uint32_t nr;
 
-	if (contract->virtio_id != VIRTIO_ID_NET)
+	if (contract->nr_pairs == 0)
 		nr = contract->nr_vqs;
 	else if ((offered & (UINT64_C(1) << VIRTIO_NET_F_CTRL_VQ)) != 0)
 		nr = 2 * contract->nr_pairs + 1;

@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include <linux/virtio_config.h>
-#include <linux/virtio_ids.h>
 
 #include <rte_common.h>
 

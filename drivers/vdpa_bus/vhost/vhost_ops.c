@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include <linux/virtio_ids.h>
-
 #include <rte_common.h>
 #include <rte_string_fns.h>
 
@@ -70,8 +68,7 @@ get_dev_type(struct rte_vdpa_device *vdpa, uint32_t *type)
 {
 	const struct vhost_binding *binding = vdpa_vhost_binding_of(vdpa);
 
-	*type = binding->contract.virtio_id == VIRTIO_ID_BLOCK ? RTE_VHOST_VDPA_DEVICE_TYPE_BLK
-							       : RTE_VHOST_VDPA_DEVICE_TYPE_NET;
+	*type = vdpa_vhost_vdpa_type(&binding->contract);
 	return 0;
 }
 

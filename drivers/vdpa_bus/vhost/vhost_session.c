@@ -7,8 +7,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include <linux/virtio_ids.h>
-
 #include "vhost_bus.h"
 #include "vhost_message.h"
 
@@ -66,7 +64,7 @@ vdpa_vhost_session_all_dirty(struct vhost_conn *conn)
 bool
 vdpa_vhost_session_is_forgotten(const struct vhost_conn *conn)
 {
-	return conn->binding->contract.virtio_id == VIRTIO_ID_BLOCK;
+	return vdpa_vhost_vdpa_type(&conn->binding->contract) == RTE_VHOST_VDPA_DEVICE_TYPE_BLK;
 }
 
 void
