@@ -39,6 +39,7 @@ struct card_vq {
 	int call_fd;
 	struct vring_range areas[3];
 	uint32_t rung; /* doorbell as last seen */
+	uint8_t *inflight;
 	bool work;
 };
 
@@ -375,6 +376,7 @@ ring_start(struct card *card, uint64_t features, const struct vdpa_vq_config *vq
 		vq->driver_iova, vring_driver_bytes(vq->size, features)};
 	to->areas[2] = (struct vring_range){
 		vq->device_iova, vring_device_bytes(vq->size, features)};
+	to->inflight = vq->inflight;
 	to->work = true;
 	to->runs = true;
 	return 0;
@@ -388,6 +390,13 @@ ring_stop(struct card *card, uint16_t index, struct vdpa_vq_state *state)
 	card->vqs[index].runs = false;
 	at = vring_dev_state(&card->vqs[index].ring);
 	*state = (struct vdpa_vq_state){.avail = at.avail, .used = at.used};
+}
+
+static void
+forget_notes(struct card *card)
+{
+	for (uint16_t i = 0; i < VQS_MAX; i++)
+		card->vqs[i].inflight = NULL;
 }
 
 static void
@@ -431,6 +440,8 @@ card_stop(struct vdpa_device *dev, struct vdpa_vq_state *states, uint16_t nr_vqs
 	if (!card->started)
 		card->violations++;
 	stop_all(card, states, nr_vqs);
+	if (rc == 0)
+		forget_notes(card);
 	return op_leave(card, rc);
 }
 
@@ -441,6 +452,11 @@ card_reset(struct vdpa_device *dev)
 	int rc = op_enter(card, "reset");
 
 	stop_all(card, NULL, 0);
+	/* a card that hung may write notes until here */
+	for (uint16_t i = 0; i < VQS_MAX; i++)
+		if (card->vqs[i].inflight != NULL)
+			card->vqs[i].inflight[0] = 1;
+	forget_notes(card);
 	card->logging = false;
 	card->mem.nr_regions = 0;
 	return op_leave(card, rc);

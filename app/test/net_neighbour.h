@@ -10,8 +10,14 @@
  * frames come back, and compares them. What others do on the same worker must not show.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
+/**
+ * Before tests with bad guests: what breaks is not logged. false: they cannot run (exit code 77),
+ * as their guests race on purpose.
+ */
+bool net_hostile_begin(void);
 /** Add the device and begin. One at a time. */
 void net_neighbour_start(void);
 /** Frames that came back so far, whole and in order. */

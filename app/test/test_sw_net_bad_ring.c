@@ -556,12 +556,7 @@ main(void)
 		TEST(a_file_cut_short_under_the_queues_stops_the_device),
 	};
 
-#ifdef __SANITIZE_THREAD__
-	fprintf(stderr, "the guests here race on purpose\n");
-	return 77;
-#endif
-	/* named, so that the linker takes the whole driver; what broke is not of interest */
-	rte_log_set_level(sw_net_logtype, RTE_LOG_INFO);
-	rte_log_set_level_pattern("lib.vdpa", RTE_LOG_CRIT);
+	if (!net_hostile_begin())
+		return 77;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

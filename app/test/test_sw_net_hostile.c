@@ -281,12 +281,7 @@ main(void)
 		TEST(one_buffer_for_sending_and_receiving_is_the_guests_own_trouble),
 	};
 
-#ifdef __SANITIZE_THREAD__
-	fprintf(stderr, "the guests here race on purpose\n");
-	return 77;
-#endif
-	/* named, so that the linker takes the whole driver; what broke is not of interest */
-	rte_log_set_level(sw_net_logtype, RTE_LOG_INFO);
-	rte_log_set_level_pattern("lib.vdpa", RTE_LOG_CRIT);
+	if (!net_hostile_begin())
+		return 77;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,6 +21,7 @@
 
 #include <rte_cycles.h>
 
+#include "cpus.h"
 #include "net_guest.h"
 #include "sw_net.h"
 #include "vdpa_worker.h"
@@ -38,7 +39,11 @@ struct path {
 	atomic_bool two_at_once;
 	unsigned int plain; /* not atomic: counts as done does */
 	uint64_t spin_cycles;
+	struct path *next_open;
 };
+
+/* Those of the test that runs: one that fails must not leave them to workers and later tests. */
+static struct path *open_paths;
 
 static unsigned int
 path_poll(struct vdpa_path *path)
@@ -81,11 +86,33 @@ path_init(struct path *p, const void *group)
 	p->path.wake_fds[0] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	p->path.wake_fds[1] = -1;
 	assert_true(p->path.wake_fds[0] >= 0);
+	p->next_open = open_paths;
+	open_paths = p;
+}
+
+static int
+close_paths(void **state)
+{
+	int rc = 0;
+
+	(void)state;
+	for (; open_paths != NULL; open_paths = open_paths->next_open) {
+		atomic_store(&open_paths->hold, false);
+		if (vdpa_path_del(&open_paths->path) != 0)
+			rc = -1;
+		close(open_paths->path.wake_fds[0]);
+	}
+	return rc;
 }
 
 static void
 path_fini(struct path *p)
 {
+	struct path **at = &open_paths;
+
+	while (*at != p)
+		at = &(*at)->next_open;
+	*at = p->next_open;
 	assert_int_equal(vdpa_path_del(&p->path), 0);
 	assert_false(atomic_load(&p->two_at_once));
 	assert_int_equal(p->plain, atomic_load(&p->done));
@@ -110,18 +137,6 @@ give(struct path *p, unsigned int work)
 			net_sleep_ms(1);                             \
 		}                                                    \
 	} while (0)
-
-static int
-first_cpu(void)
-{
-	cpu_set_t set;
-	int cpu = 0;
-
-	sched_getaffinity(0, sizeof(set), &set);
-	while (!CPU_ISSET(cpu, &set))
-		cpu++;
-	return cpu;
-}
 
 /* Two workers, on two CPUs where there are two. @return there are */
 static bool
@@ -177,7 +192,7 @@ nr_paths(unsigned int worker)
 static void
 group_sits_on_one_worker_and_moves_together(void **state)
 {
-	struct path a[3], b;
+	static struct path a[3], b;
 	char group_a, group_b;
 
 	(void)state;
@@ -209,7 +224,7 @@ group_sits_on_one_worker_and_moves_together(void **state)
 static void
 no_kick_is_lost_by_200_moves(void **state)
 {
-	struct path p, other;
+	static struct path p, other;
 	char group, group_other;
 	unsigned int given = 0;
 
@@ -260,7 +275,7 @@ count(void *arg)
 static void
 commands_find_a_path_that_moves(void **state)
 {
-	struct path p;
+	static struct path p;
 	struct mover mover = {.p = &p};
 	unsigned int nr = 0, given = 0;
 	pthread_t thread;
@@ -289,7 +304,7 @@ worker_that_hangs_gets_nothing_and_loses_nothing(void **state)
 {
 	struct vdpa_path_group *group;
 	char group_p, group_hung;
-	struct path p, hung;
+	static struct path p, hung;
 
 	(void)state;
 	two_workers(VDPA_WORKER_ADAPTIVE);
@@ -333,7 +348,7 @@ static void
 busy_paths_leave_a_worker_for_an_idle_one(void **state)
 {
 	struct vdpa_worker_status status;
-	struct path paths[3];
+	static struct path paths[3];
 	char groups[3];
 
 	(void)state;
@@ -371,7 +386,7 @@ busy_paths_leave_a_worker_for_an_idle_one(void **state)
 static void
 single_busy_path_and_one_placed_by_hand_stay(void **state)
 {
-	struct path paths[2];
+	static struct path paths[2];
 	char groups[2];
 
 	(void)state;
@@ -422,7 +437,7 @@ loops(unsigned int worker)
 static void
 two_polling_workers_share_a_cpu(void **state)
 {
-	struct path paths[2];
+	static struct path paths[2];
 	char groups[2], list[32];
 	cpu_set_t saved, one;
 	uint64_t before;
@@ -567,24 +582,23 @@ wrong_moves_are_refused_with_a_sentence(void **state)
 	device_del("a");
 }
 
+#define PATHS(name)   cmocka_unit_test_teardown(name, close_paths)
+#define DEVICES(name) cmocka_unit_test_teardown(name, net_guest_teardown)
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(group_sits_on_one_worker_and_moves_together),
-		cmocka_unit_test(no_kick_is_lost_by_200_moves),
-		cmocka_unit_test(commands_find_a_path_that_moves),
-		cmocka_unit_test(worker_that_hangs_gets_nothing_and_loses_nothing),
-		cmocka_unit_test(busy_paths_leave_a_worker_for_an_idle_one),
-		cmocka_unit_test(single_busy_path_and_one_placed_by_hand_stay),
-		cmocka_unit_test(two_polling_workers_share_a_cpu),
-		cmocka_unit_test_teardown(
-			looped_frames_stay_in_order_while_their_queue_moves, net_guest_teardown),
-		cmocka_unit_test_teardown(
-			frames_between_peers_stay_in_order_while_their_queue_moves,
-			net_guest_teardown),
-		cmocka_unit_test_teardown(
-			wrong_moves_are_refused_with_a_sentence, net_guest_teardown),
+		PATHS(group_sits_on_one_worker_and_moves_together),
+		PATHS(no_kick_is_lost_by_200_moves),
+		PATHS(commands_find_a_path_that_moves),
+		PATHS(worker_that_hangs_gets_nothing_and_loses_nothing),
+		PATHS(busy_paths_leave_a_worker_for_an_idle_one),
+		PATHS(single_busy_path_and_one_placed_by_hand_stay),
+		PATHS(two_polling_workers_share_a_cpu),
+		DEVICES(looped_frames_stay_in_order_while_their_queue_moves),
+		DEVICES(frames_between_peers_stay_in_order_while_their_queue_moves),
+		DEVICES(wrong_moves_are_refused_with_a_sentence),
 	};
 
 	/* named, so that the linker takes the whole driver */

@@ -668,11 +668,71 @@ test_inconsistent_devices_are_refused(void **state)
 	refused(long_name, &ops, -ENAMETOOLONG, "longer than");
 }
 
+static int
+many_info(struct vdpa_device *dev, struct vdpa_info *info)
+{
+	(void)dev;
+	*info = (struct vdpa_info){
+		.virtio_id = 1,
+		.nr_vqs_max = 256,
+		.vq_size_min = 1,
+		.vq_size_max = 256,
+		.features = BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MQ) |
+			BIT(VIRTIO_NET_F_CTRL_VQ),
+		.caps = VDPA_CAP_HOST_VA,
+	};
+	return 0;
+}
+
+static int
+no_pairs(struct vdpa_device *dev, uint16_t nr_pairs)
+{
+	(void)dev;
+	(void)nr_pairs;
+	return 0;
+}
+
+/* 128 pairs of the device, and the class's control queue. */
+static void
+test_as_many_queues_as_there_may_be(void **state)
+{
+	const struct vdpa_device_ops ops = {.get_info = many_info,
+		.start = no_start,
+		.stop = no_stop,
+		.reset = no_op,
+		.set_active_queues = no_pairs};
+	static struct vdpa_wanted_vq vqs[257];
+	const struct vdpa_binding_ops binding_ops = {0};
+	struct vdpa_wanted wanted = {.vqs = vqs, .nr_vqs = 257};
+	struct vdpa_device dev = {.name = "many", .ops = &ops};
+	struct vdpa_contract contract;
+	struct vdpa_binding *binding;
+	struct vdpa_session *session;
+
+	(void)state;
+	for (int i = 0; i < 257; i++)
+		vqs[i] = (struct vdpa_wanted_vq){
+			.kick_fd = -1, .call_fd = -1, .kick_seq = 1, .call_seq = 1};
+	assert_int_equal(vdpa_device_register(&dev), 0);
+	binding = vdpa_binding_create("many", &dev, &binding_ops, NULL);
+	assert_non_null(binding);
+	vdpa_binding_contract(binding, &contract);
+	assert_int_equal(contract.nr_vqs, 257);
+	session = vdpa_session_open(binding, "test");
+	assert_non_null(session);
+	assert_int_equal(vdpa_session_set(session, &wanted), 0);
+	assert_int_equal(vdpa_session_sync(session, 30000), 0);
+	vdpa_session_close(session);
+	assert_int_equal(vdpa_binding_destroy(binding), 0);
+	assert_int_equal(vdpa_device_unregister(&dev, false), 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_inconsistent_devices_are_refused),
+		cmocka_unit_test(test_as_many_queues_as_there_may_be),
 		cmocka_unit_test(test_frames_pass_split),
 		cmocka_unit_test(test_frames_pass_split_event_index),
 		cmocka_unit_test(test_frames_pass_packed),

@@ -18,11 +18,22 @@
 #include <linux/virtio_ring.h>
 
 #include "card_guest.h"
+#include "vdpa_worker.h"
 
 /* Live swap and stand-in, over two test cards. */
 
-#define BIT(feature) (UINT64_C(1) << (feature))
-#define PLAIN        (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC))
+static unsigned int
+nr_keepers(void)
+{
+	unsigned int nr;
+
+	pthread_mutex_lock(&vdpa_workers.lock);
+	nr = vdpa_workers.nr_keepers;
+	pthread_mutex_unlock(&vdpa_workers.lock);
+	return nr;
+}
+
+#define PLAIN (BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_MAC))
 
 static const uint64_t formats[] = {
 	PLAIN,
@@ -471,6 +482,50 @@ test_stand_in_for_a_device_that_hangs(void **state)
 	stands_in(CARD_HANG, formats[2]);
 }
 
+/*
+ * The thread in a device that hangs comes back at last, when the consumer has gone: what the device
+ * may have written is there until it was reset, and nothing of the pass is left.
+ */
+static void
+test_what_a_device_that_hangs_has_is_kept(void **state)
+{
+	const struct card_conf first = {.name = "c0", .nr_pairs = 1, .hangs = true};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 1};
+	struct pair pair;
+	int fd = memfd_create("notes", MFD_CLOEXEC);
+
+	(void)state;
+	open_pair(&pair, &first, &second, PLAIN);
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	pair.guest.wanted.inflight_fd = fd;
+	pair.guest.wanted.inflight_bytes = 1 << 20;
+	pair.guest.wanted.inflight_vqs = 2;
+	pair.guest.wanted.inflight_vq_size = GUEST_RING;
+	pair.guest.wanted.inflight_seq++;
+	assert_int_equal(guest_set(&pair.guest), 0);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
+	assert_int_equal(vdpa_binding_standin_set(pair.guest.binding, "c1"), 0);
+	card_fault(pair.cards[0], "stop", CARD_HANG, 0);
+	assert_int_equal(vdpa_device_relay_set(card_device(pair.cards[0]), VDPA_RELAY_ALWAYS), 0);
+	for (int i = 0; i < 30000 && status_of(pair.cards[1]).swaps == 0; i++)
+		usleep(1000);
+	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
+	/* another file, so that nobody but the device that hangs has the first */
+	pair.guest.wanted.inflight_fd = -1;
+	pair.guest.wanted.inflight_seq++;
+	assert_int_equal(guest_set(&pair.guest), 0);
+	close(fd);
+	card_release(pair.cards[0]);
+	for (int i = 0; i < 30000 && vdpa_binding_destroy(pair.spare) != 0; i++)
+		usleep(1000);
+	pair.spare = NULL;
+	assert_int_equal(card_calls(pair.cards[0], "reset"), 1);
+	close_pair(&pair);
+	for (int i = 0; i < 30000 && nr_keepers() != 0; i++)
+		usleep(1000);
+	assert_int_equal(nr_keepers(), 0);
+}
+
 /* One that is missing, or lacks something, does not hide the failure. */
 static void
 test_stand_in_that_cannot(void **state)
@@ -544,6 +599,7 @@ main(void)
 		cmocka_unit_test(test_memory_changes_meanwhile),
 		cmocka_unit_test(test_stand_in_for_a_device_that_fails),
 		cmocka_unit_test(test_stand_in_for_a_device_that_hangs),
+		cmocka_unit_test(test_what_a_device_that_hangs_has_is_kept),
 		cmocka_unit_test(test_stand_in_that_cannot),
 		cmocka_unit_test(test_settings_of_the_driver_move),
 	};
