@@ -3,8 +3,9 @@
 """sw_blk beside the vhost-user-blk export of stock qemu-storage-daemon: requests a second.
 
 blk-*: fio in one User Mode Linux guest that has a disk of each. raw-*: the driver of raw_disk.py,
-which is not the limit. Both back ends run all the time, as they come, on one CPU; an idle one
-sleeps. The client has the other CPU.
+which is not the limit. Both back ends run all the time on one CPU; an idle one sleeps. The client
+has the other CPU. *-sleep: our worker never polls, as qemu-storage-daemon never does; otherwise it
+is adaptive, as it comes.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import os
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from backend import cpus
 from bench_common import Kind, Results, Run, Told, commands, in_turn, spread, table
@@ -57,19 +58,25 @@ def only_on(cpu: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def disks(kind: str, tools: Tools) -> Iterator[Tuple[Path, ProgramSet, Dict[str, Disks]]]:
-    """A disk of each back end; a file is full of data and in the page cache.
+def disks(kind: str, tools: Tools,
+          options: Sequence[str] = ()) -> Iterator[Tuple[Path, ProgramSet, Dict[str, Disks]]]:
+    """A disk of each back end; both have the same file, full of data and in the page cache.
 
-    The client is to run in this context."""
+    options: of our daemon. The client is to run in this context."""
     control, data = cpus()
     with tempfile.TemporaryDirectory(prefix='vb-') as name, ProgramSet(Path(name)) as programs:
         started = {}
+        file = Path(name) / 'disk.img'
+        if kind == 'file':
+            with file.open('wb') as made:
+                made.write(os.urandom(MIB) * (DISK_BYTES // MIB))
+                made.flush()
+                os.fsync(made.fileno())     # or it reaches the disk while others are measured
         for back_end, make in BACK_ENDS.items():
             folder = Path(name) / back_end[:4]
             folder.mkdir()
-            if kind == 'file':
-                (folder / 'disk.img').write_bytes(os.urandom(MIB) * (DISK_BYTES // MIB))
-            started[back_end] = make(programs, tools, folder, kind=kind, size=DISK_BYTES)
+            started[back_end] = make(programs, tools, folder, kind=kind, size=DISK_BYTES,
+                                     file=file, options=options)
             with only_on(data) if back_end != 'ours' else contextlib.nullcontext():
                 started[back_end].start()       # ours pins its worker itself
         with only_on(control):
@@ -121,7 +128,8 @@ def raw(path: str, work: Work, seconds: float) -> float:
 
 def measure_raw(name: str, run: Run) -> Dict[str, Any]:
     kind = name.split('-')[1]
-    with disks(kind, run.tools) as (_, programs, started):
+    options = ['--worker-idle', 'sleep'] if name.endswith('-sleep') else []
+    with disks(kind, run.tools, options) as (_, programs, started):
         rows = both(run, lambda back_end, work: raw(started[back_end].path, work, run.seconds))
         return {'rows': rows, 'goal': GOALS[kind], 'commands': {'all': commands(programs)}}
 
@@ -142,8 +150,8 @@ def section_of(client: str, names: Dict[str, str]) -> Callable[[Results], List[s
 
 
 GUEST_CASES = {f'blk-{kind}': f'{kind} disks under User Mode Linux, fio' for kind in GOALS}
-RAW_CASES = {f'raw-{kind}': f'{kind} disks, bursts of a driver that is not the limit'
-             for kind in GOALS}
+RAW_CASES = {f'raw-{kind}{idle}': f'{kind} disks, bursts of a driver that is not the limit{how}'
+             for kind in GOALS for idle, how in (('', ''), ('-sleep', '; our worker sleeps'))}
 BLK = Kind('blk', GUEST_CASES, measure_guest,
            section_of('fio in a User Mode Linux guest', GUEST_CASES))
 BLK_RAW = Kind('blk_raw', RAW_CASES, measure_raw,
