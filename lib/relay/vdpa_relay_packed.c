@@ -68,76 +68,143 @@ mirror_chain(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint1
 		/* the id of a chain is that of its last descriptor (virtio 1.2, 2.8.6) */
 		*id = desc.next_or_id;
 		*slots = i + 1;
-		if (*id >= vq->size || relay_is_in_flight(vq, *id))
+		if (*id >= vq->size || vq->held[*id] != RELAY_FREE)
 			return VRING_ERR_HEAD;
 		buffer.slots = i + 1;
 		vq->buffers[*id] = buffer;
-		relay_toggle_in_flight(vq, *id);
+		vq->held[*id] = RELAY_LONG;
 		return VRING_ERR_NONE;
 	}
 	return VRING_ERR_LOOP;
 }
 
-static inline enum vring_error
-mirror(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint16_t *slots,
-	uint16_t *kept_flags)
+/* The first descriptor of a burst is made visible last, and with it all others. */
+struct burst {
+	struct vring_packed_desc *first; /* NULL: none yet */
+	uint16_t first_flags;
+};
+
+/* The peer looks at none of a burst before it has seen the first, so no other needs an order. */
+static inline void
+burst_put(struct burst *burst, struct vring_packed_desc *to, uint64_t tail)
+{
+	if (VRING_LIKELY(burst->first != NULL)) {
+		__atomic_store_n((uint64_t *)to + 1, htole64(tail), __ATOMIC_RELAXED);
+		return;
+	}
+	burst->first = to;
+	burst->first_flags = (uint16_t)(tail >> 48);
+	to->len = htole32((uint32_t)tail);
+	to->id = htole16((uint16_t)(tail >> 32));
+}
+
+static void
+burst_publish(const struct burst *burst)
+{
+	vring_store16_release(&burst->first->flags, burst->first_flags);
+}
+
+/* Slots before one of the two rings begins anew: positions and wrap counters go straight on. */
+static uint32_t
+straight(const struct vdpa_relay_vq *vq, uint16_t guest, uint16_t shadow, uint32_t nr)
+{
+	uint32_t room = vq->size - (guest > shadow ? guest : shadow);
+
+	return nr < room ? nr : room;
+}
+
+/* Simple buffers, up to nr. @return how many there were */
+static inline __attribute__((always_inline)) uint32_t
+pass_on(struct vdpa_relay_vq *vq, uint32_t nr, struct burst *burst, const bool in_order)
 {
 	const struct vring_packed_desc *from = slot_of(&vq->guest, vq->guest.avail);
 	struct vring_packed_desc *to = slot_of(&vq->shadow, vq->shadow.avail);
-	struct vring_desc_copy desc = vring_desc_packed(
-		vring_desc_addr(from), vring_desc_tail(from));
+	uint16_t to_flags = vring_avail_flags(vq->shadow.avail_wrap), size = vq->size;
+	bool wrap = vq->guest.avail_wrap;
+	struct relay_near near = vq->near;
+	uint8_t *held = vq->held;
+	uint32_t done;
 
-	desc.flags = first_flags;
-	*id = desc.next_or_id;
-	if (VRING_UNLIKELY(*id >= vq->size || relay_is_in_flight(vq, *id) ||
-		    !relay_take_simple(vq, &vq->buffers[*id], &desc)))
-		return mirror_chain(vq, first_flags, id, slots, kept_flags);
-	vq->buffers[*id].slots = 1;
-	vq->buffers[*id].first_slot = vq->shadow.avail;
-	relay_toggle_in_flight(vq, *id);
-	to->addr = htole64(desc.addr);
-	to->len = htole32(desc.len);
-	to->id = htole16(*id);
-	*slots = 1;
-	*kept_flags = (first_flags & ~(VRING_PACKED_AVAIL | VRING_PACKED_USED)) |
-		vring_avail_flags(vq->shadow.avail_wrap);
-	return VRING_ERR_NONE;
+	for (done = 0; done < nr; done++, from++, to++) {
+		uint16_t flags = vring_load16_acquire(&from->flags), id;
+		uint64_t addr, tail;
+
+		if (!vring_is_avail(flags, wrap))
+			break;
+		addr = vring_desc_addr(from);
+		tail = vring_desc_tail(from) & UINT64_C(0xffffffffffff);
+		id = (uint16_t)(tail >> 32);
+		if (VRING_UNLIKELY(id >= size || held[id] != RELAY_FREE ||
+			    !relay_take_simple(
+				    &near, addr, (uint32_t)tail, flags, &vq->simple[id])))
+			break;
+		held[id] = RELAY_SIMPLE;
+		if (in_order)
+			relay_order_add(vq, id);
+		flags = (flags & ~(VRING_PACKED_AVAIL | VRING_PACKED_USED)) | to_flags;
+		to->addr = htole64(addr);
+		burst_put(burst, to, tail | (uint64_t)flags << 48);
+	}
+	return done;
+}
+
+static void
+passed_on(struct vdpa_relay_vq *vq, uint32_t nr, uint32_t slots)
+{
+	vq->in_flight += nr;
+	vq->slots_in_flight += slots;
+	vq->shadow.untold += slots;
+	vring_forward(&vq->guest.avail, &vq->guest.avail_wrap, slots, vq->size);
+	vring_forward(&vq->shadow.avail, &vq->shadow.avail_wrap, slots, vq->size);
+}
+
+/* Any buffer. False: there is none, or it is broken */
+static bool
+pass_on_any(struct vdpa_relay_vq *vq, struct burst *burst)
+{
+	struct vring_packed_desc *to = slot_of(&vq->shadow, vq->shadow.avail);
+	uint16_t flags = vring_load16_acquire(&slot_of(&vq->guest, vq->guest.avail)->flags);
+	uint16_t id = 0, slots = 0, kept_flags = 0;
+	enum vring_error error;
+
+	if (!vring_is_avail(flags, vq->guest.avail_wrap))
+		return false;
+	error = mirror_chain(vq, flags, &id, &slots, &kept_flags);
+	if (error != VRING_ERR_NONE) {
+		vdpa_relay_break(vq, error, false);
+		return false;
+	}
+	if (burst->first == NULL)
+		*burst = (struct burst){to, kept_flags};
+	else
+		vring_store16(&to->flags, kept_flags);
+	if (vq->in_order)
+		relay_order_add(vq, id);
+	passed_on(vq, 1, slots);
+	return true;
 }
 
 uint32_t
 vdpa_relay_packed_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 {
-	uint16_t held_slot = vq->shadow.avail, held_flags = 0, kept_flags = 0, id = 0, slots = 0;
+	struct burst out = {NULL, 0};
 	uint32_t done = 0;
 
 	while (done < burst && vq->slots_in_flight < vq->size) {
-		uint16_t flags = vring_load16_acquire(&slot_of(&vq->guest, vq->guest.avail)->flags);
-		enum vring_error error;
+		uint32_t room = vq->size - vq->slots_in_flight, left = burst - done, nr;
 
-		if (!vring_is_avail(flags, vq->guest.avail_wrap))
+		room = straight(vq, vq->guest.avail, vq->shadow.avail, left < room ? left : room);
+		nr = vq->in_order ? pass_on(vq, room, &out, true) : pass_on(vq, room, &out, false);
+		passed_on(vq, nr, nr);
+		done += nr;
+		if (nr == room)
+			continue;
+		if (!pass_on_any(vq, &out))
 			break;
-		error = mirror(vq, flags, &id, &slots, &kept_flags);
-		if (error != VRING_ERR_NONE) {
-			vdpa_relay_break(vq, error, false);
-			break;
-		}
-		/* the device sees the burst when the first flags are there */
-		if (done == 0)
-			held_flags = kept_flags;
-		else
-			vring_store16_release(
-				&slot_of(&vq->shadow, vq->shadow.avail)->flags, kept_flags);
-		if (vq->in_order)
-			vdpa_relay_order_add(vq, id);
-		vq->in_flight++;
-		vq->slots_in_flight += slots;
-		vq->shadow.untold += slots;
-		vring_forward(&vq->guest.avail, &vq->guest.avail_wrap, slots, vq->size);
-		vring_forward(&vq->shadow.avail, &vq->shadow.avail_wrap, slots, vq->size);
 		done++;
 	}
 	if (done > 0)
-		vring_store16_release(&slot_of(&vq->shadow, held_slot)->flags, held_flags);
+		burst_publish(&out);
 	return done;
 }
 
@@ -155,68 +222,128 @@ vdpa_relay_packed_kick(struct vdpa_relay_vq *vq)
 		vring_position(side->avail, side->avail_wrap), nr, vq->size);
 }
 
-#define EVENT_REPORTS 2
+#define RING_REPORTS 2
+
+/* Simple buffers, up to nr. @return how many there were */
+static inline __attribute__((always_inline)) uint32_t
+hand_back(struct vdpa_relay_vq *vq, uint32_t nr, struct burst *burst,
+	struct vdpa_relay_written *written, const bool in_order, const bool log)
+{
+	const struct vring_packed_desc *from = slot_of(&vq->shadow, vq->shadow.used);
+	struct vring_packed_desc *to = slot_of(&vq->guest, vq->guest.used);
+	uint16_t to_flags = vring_used_flags(vq->guest.used_wrap);
+	bool wrap = vq->shadow.used_wrap;
+	uint32_t done;
+
+	for (done = 0; done < nr; done++, from++, to++) {
+		uint16_t flags = vring_load16_acquire(&from->flags);
+		uint64_t tail = vring_desc_tail(from);
+		uint32_t len_bytes = (uint32_t)tail;
+		uint16_t id = (uint16_t)(tail >> 32);
+		const struct relay_simple *simple;
+
+		if (!vring_is_used(flags, wrap) || !relay_is_simple(vq, id, in_order))
+			break;
+		simple = &vq->simple[id];
+		if (len_bytes > simple->writable_bytes)
+			len_bytes = simple->writable_bytes;
+		if (log) {
+			if (VRING_UNLIKELY(written->nr >= written->nr_max))
+				break;
+			relay_report(written, simple->iova, len_bytes);
+		}
+		vq->held[id] = RELAY_FREE;
+		if (in_order)
+			relay_order_drop(vq);
+		flags = to_flags | (flags & VRING_DESC_F_WRITE);
+		burst_put(burst, to, (uint64_t)flags << 48 | (uint64_t)id << 32 | len_bytes);
+	}
+	vq->in_flight -= done;
+	vq->slots_in_flight -= done;
+	return done;
+}
+
+static uint32_t
+hand_back_simple(struct vdpa_relay_vq *vq, uint32_t nr, struct burst *burst,
+	struct vdpa_relay_written *written)
+{
+	if (vq->in_order)
+		return written != NULL ? hand_back(vq, nr, burst, written, true, true)
+				       : hand_back(vq, nr, burst, NULL, true, false);
+	return written != NULL ? hand_back(vq, nr, burst, written, false, true)
+			       : hand_back(vq, nr, burst, NULL, false, false);
+}
+
+/* The slots were written to. */
+static void
+handed_back(struct vdpa_relay_vq *vq, uint32_t nr_written, uint32_t slots,
+	struct vdpa_relay_written *written)
+{
+	struct relay_side *guest = &vq->guest, *shadow = &vq->shadow;
+
+	if (written != NULL)
+		relay_report(
+			written, vq->config.desc_iova + guest->used * 16ull, nr_written * 16ull);
+	guest->untold += slots;
+	vring_forward(&guest->used, &guest->used_wrap, slots, vq->size);
+	vring_forward(&shadow->used, &shadow->used_wrap, slots, vq->size);
+}
+
+/* Any buffer, or a batch. @return how many buffers; 0: none, no room to report, or broken */
+static uint32_t
+hand_back_any(struct vdpa_relay_vq *vq, struct burst *burst, struct vdpa_relay_written *written)
+{
+	const struct vring_packed_desc *from = slot_of(&vq->shadow, vq->shadow.used);
+	struct vring_packed_desc *to = slot_of(&vq->guest, vq->guest.used);
+	uint16_t flags = vring_load16_acquire(&from->flags);
+	const struct relay_batch *batch = &vq->batch;
+	uint64_t tail;
+
+	if (batch->left == 0) {
+		if (vq->in_flight == 0 || !vring_is_used(flags, vq->shadow.used_wrap))
+			return 0;
+		tail = vring_desc_tail(from);
+		if (!vdpa_relay_batch_begin(
+			    vq, (uint16_t)(tail >> 32), (uint32_t)tail, flags & VRING_DESC_F_WRITE))
+			return 0;
+	}
+	if (!vdpa_relay_batch_complete(vq, written))
+		return 0;
+	flags = vring_used_flags(vq->guest.used_wrap) | batch->flags;
+	burst_put(burst, to, (uint64_t)flags << 48 | (uint64_t)batch->id << 32 | batch->len_bytes);
+	handed_back(vq, 1, batch->slots, written);
+	return batch->nr;
+}
 
 uint32_t
 vdpa_relay_packed_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written)
 {
-	struct relay_side *guest = &vq->guest, *shadow = &vq->shadow;
-	const struct relay_batch *batch = &vq->batch;
-	struct vring_packed_desc *held = slot_of(guest, guest->used);
-	uint16_t held_flags = 0;
-	uint32_t done = 0;
+	struct burst out = {NULL, 0};
+	uint32_t nr, done = 0;
 
 	if (written != NULL)
-		written->nr_max -= EVENT_REPORTS;
+		written->nr_max -= RING_REPORTS;
 	while (done < burst) {
-		const struct vring_packed_desc *from = slot_of(shadow, shadow->used);
-		struct vring_packed_desc *to = slot_of(guest, guest->used);
-		uint16_t flags = vring_load16_acquire(&from->flags);
-		struct relay_batch entry = {0};
-
-		if (batch->left == 0) {
-			if (vq->in_flight == 0 || !vring_is_used(flags, shadow->used_wrap))
-				break;
-			entry = (struct relay_batch){
-				.nr = 1,
-				.len_bytes = le32toh(__atomic_load_n(&from->len, __ATOMIC_RELAXED)),
-				.id = vring_load16(&from->id),
-				.flags = flags & VRING_DESC_F_WRITE,
-			};
+		if (vq->batch.left == 0 && vq->in_flight > 0) {
+			nr = burst - done < vq->in_flight ? burst - done : vq->in_flight;
+			nr = hand_back_simple(vq, straight(vq, vq->guest.used, vq->shadow.used, nr),
+				&out, written);
+			if (nr > 0)
+				handed_back(vq, nr, nr, written);
+			done += nr;
 		}
-		if (VRING_LIKELY(batch->left == 0 &&
-			    relay_complete_simple(vq, entry.id, &entry.len_bytes, written))) {
-			entry.slots = vq->buffers[entry.id].slots;
-		} else {
-			if (batch->left == 0 &&
-				!vdpa_relay_batch_begin(vq, entry.id, entry.len_bytes, entry.flags))
-				break;
-			if (!vdpa_relay_batch_complete(vq, written))
-				break;
-			entry = *batch;
-		}
-		to->len = htole32(entry.len_bytes);
-		to->id = htole16(entry.id);
-		flags = vring_used_flags(guest->used_wrap) | entry.flags;
-		/* the first of a burst becomes visible last */
-		if (done == 0)
-			held_flags = flags;
-		else
-			vring_store16_release(&to->flags, flags);
-		if (written != NULL)
-			relay_report(written, vq->config.desc_iova + guest->used * 16ull, 16);
-		guest->untold += entry.slots;
-		vring_forward(&guest->used, &guest->used_wrap, entry.slots, vq->size);
-		vring_forward(&shadow->used, &shadow->used_wrap, entry.slots, vq->size);
-		done += entry.nr;
+		nr = done < burst ? hand_back_any(vq, &out, written) : 0;
+		if (nr == 0)
+			break;
+		done += nr;
 	}
 	if (written != NULL)
-		written->nr_max += EVENT_REPORTS;
+		written->nr_max += RING_REPORTS;
 	if (done == 0)
 		return 0;
 	if (written != NULL)
 		relay_report(written, vq->config.device_iova, 4);
-	vring_store16_release(&held->flags, held_flags);
+	burst_publish(&out);
 	return done;
 }
 
@@ -276,9 +403,9 @@ vdpa_relay_packed_behind(const struct vdpa_relay_vq *vq)
 			vring_load16_acquire(&slot_of(&vq->shadow, used)->flags), used_wrap)) {
 		uint16_t id = vring_load16(&slot_of(&vq->shadow, used)->id);
 
-		if (id >= vq->size || !relay_is_in_flight(vq, id))
+		if (id >= vq->size || vq->held[id] == RELAY_FREE)
 			break;
-		vring_forward(&used, &used_wrap, vq->buffers[id].slots, vq->size);
+		vring_forward(&used, &used_wrap, relay_slots(vq, id), vq->size);
 		nr_used++;
 	}
 	return nr_avail + nr_used;

@@ -12,12 +12,24 @@
 #include "vdpa_relay_vq.h"
 #include "vring_layout.h"
 
-/*
- * What is kept of a buffer in flight, by head (split) or buffer id (packed). With one segment it
- * takes one line of the cache.
- */
+/* The log's unit. */
+#define RELAY_PAGE_SHIFT 12
+
+/* Which buffers the device has, by head (split) or buffer id (packed), and how each is kept. */
+enum relay_held {
+	RELAY_FREE,
+	RELAY_SIMPLE, /* struct relay_simple: one descriptor, as almost all are */
+	RELAY_LONG,   /* struct relay_buffer: all others */
+};
+
+/* Four take a line of the cache. */
+struct relay_simple {
+	uint64_t iova;
+	uint32_t writable_bytes;
+};
+
 struct relay_buffer {
-	_Alignas(VRING_LINE_BYTES) uint64_t writable_bytes;
+	uint64_t writable_bytes;
 	uint64_t table_iova; /* walk: an indirect table of this many descriptors */
 	uint32_t table_nr;
 	uint16_t slots;      /* ring slots: of the chain (packed), 1 (split) */
@@ -46,6 +58,12 @@ struct relay_batch {
 	uint16_t id, flags;
 };
 
+/* The region of the last buffer: the next one is most often there. */
+struct relay_near {
+	uint64_t iova, size_bytes; /* 0: not known */
+	uint16_t refused;          /* flags of a descriptor that is not simple, or not allowed */
+};
+
 struct vdpa_relay_vq {
 	uint16_t size, nr_max;
 	bool packed, event_idx, indirect, in_order;
@@ -54,7 +72,7 @@ struct vdpa_relay_vq {
 	bool device_broke;
 	uint8_t error;
 	const struct vring_mem *mem;
-	const struct vring_region *near; /* of mem: where the last buffer was; NULL: not known */
+	struct relay_near near;
 	struct relay_side guest, shadow;
 	uint32_t in_flight; /* buffers */
 	uint32_t slots_in_flight;
@@ -62,47 +80,54 @@ struct vdpa_relay_vq {
 	uint16_t *order;
 	struct relay_batch batch;
 	struct vring_config config;   /* of the guest's ring */
-	struct relay_buffer *buffers; /* nr_max; what is not in flight is void */
-	uint64_t *in_flight_map;      /* a bit for each of them */
+	/* nr_max of each; what is not in flight is void */
+	uint8_t *held;
+	struct relay_simple *simple;
+	struct relay_buffer *buffers;
 };
 
-static inline bool
-relay_is_in_flight(const struct vdpa_relay_vq *vq, uint16_t id)
+static inline uint32_t
+relay_slots(const struct vdpa_relay_vq *vq, uint16_t id)
 {
-	return (vq->in_flight_map[id / 64] >> id % 64 & 1) != 0;
+	return vq->held[id] == RELAY_LONG ? vq->buffers[id].slots : 1;
+}
+
+/* One descriptor of the guest. False: it is not simple, and nothing is said about it. */
+static inline bool
+relay_take_simple(const struct relay_near *near, uint64_t addr, uint32_t len_bytes, uint16_t flags,
+	struct relay_simple *simple)
+{
+	uint64_t offset = addr - near->iova;
+
+	if (VRING_UNLIKELY((flags & near->refused) != 0 || len_bytes == 0 ||
+		    offset >= near->size_bytes || near->size_bytes - offset < len_bytes))
+		return false;
+	simple->iova = addr;
+	simple->writable_bytes = (flags & VRING_DESC_F_WRITE) != 0 ? len_bytes : 0;
+	return true;
+}
+
+/* Is it a simple buffer, and the one whose turn it is? Neither number is trusted. */
+static inline bool
+relay_is_simple(const struct vdpa_relay_vq *vq, uint32_t id, const bool in_order)
+{
+	return VRING_LIKELY(id < vq->size && vq->held[id] == RELAY_SIMPLE &&
+		(!in_order || vq->order[vq->order_first] == id));
 }
 
 static inline void
-relay_toggle_in_flight(struct vdpa_relay_vq *vq, uint16_t id)
+relay_order_add(struct vdpa_relay_vq *vq, uint16_t id)
 {
-	vq->in_flight_map[id / 64] ^= UINT64_C(1) << id % 64;
+	uint32_t at = vq->order_first + vq->order_nr++;
+
+	vq->order[at >= vq->size ? at - vq->size : at] = id;
 }
 
-/*
- * Most buffers are one descriptor in the region of the one before. False: not such a one, and
- * nothing is said about it. slots and first_slot are the caller's.
- */
-static inline bool
-relay_take_simple(
-	struct vdpa_relay_vq *vq, struct relay_buffer *buffer, const struct vring_desc_copy *desc)
+static inline void
+relay_order_drop(struct vdpa_relay_vq *vq)
 {
-	const struct vring_region *near = vq->near;
-	bool write = (desc->flags & VRING_DESC_F_WRITE) != 0;
-	uint64_t offset;
-
-	if (VRING_UNLIKELY((desc->flags & (VRING_DESC_F_NEXT | VRING_DESC_F_INDIRECT)) != 0 ||
-		    near == NULL || desc->len == 0))
-		return false;
-	offset = desc->addr - near->iova;
-	if (VRING_UNLIKELY(offset >= near->size || near->size - offset < desc->len ||
-		    (near->perm & (write ? VRING_PERM_WRITE : VRING_PERM_READ)) == 0))
-		return false;
-	buffer->writable_bytes = write ? desc->len : 0;
-	buffer->table_nr = 0;
-	buffer->nr_segs = write;
-	buffer->walk = false;
-	buffer->segs[0] = (struct vring_range){desc->addr, desc->len};
-	return true;
+	vq->order_first = vq->order_first + 1 == vq->size ? 0 : vq->order_first + 1;
+	vq->order_nr--;
 }
 
 static inline void
@@ -112,46 +137,26 @@ relay_report(struct vdpa_relay_written *written, uint64_t iova, uint64_t len_byt
 
 	if (len_bytes == 0)
 		return;
-	/* neighbours are one */
-	if (written->nr > 0 && last[-1].iova + last[-1].len == iova)
-		last[-1].len += len_bytes;
-	else
-		written->ranges[written->nr++] = (struct vring_range){iova, len_bytes};
-}
+	if (written->nr > 0) {
+		uint64_t last_end = last[-1].iova + last[-1].len;
 
-/*
- * The device used a buffer of at most one kept segment, out of any batch: all of it is done here.
- * False: not such a one, and nothing is done.
- */
-static inline bool
-relay_complete_simple(struct vdpa_relay_vq *vq, uint32_t id, uint32_t *len_bytes,
-	struct vdpa_relay_written *written)
-{
-	const struct relay_buffer *buffer;
-
-	if (VRING_UNLIKELY(vq->in_order || vq->batch.left != 0 || id >= vq->size ||
-		    !relay_is_in_flight(vq, (uint16_t)id)))
-		return false;
-	buffer = &vq->buffers[id];
-	if (VRING_UNLIKELY(buffer->walk || buffer->nr_segs > 1 ||
-		    (written != NULL &&
-			    written->nr + VDPA_RELAY_SEGS + 1 > written->nr_max)))
-		return false;
-	if (*len_bytes > buffer->writable_bytes)
-		*len_bytes = (uint32_t)buffer->writable_bytes;
-	if (written != NULL)
-		relay_report(written, buffer->segs[0].iova, *len_bytes);
-	relay_toggle_in_flight(vq, (uint16_t)id);
-	vq->in_flight--;
-	vq->slots_in_flight -= buffer->slots;
-	return true;
+		/* neighbours are one; in pages that are reported already nothing is new */
+		if (iova == last_end) {
+			last[-1].len += len_bytes;
+			return;
+		}
+		if (iova >> RELAY_PAGE_SHIFT >= last[-1].iova >> RELAY_PAGE_SHIFT &&
+			(iova + len_bytes - 1) >> RELAY_PAGE_SHIFT <=
+				(last_end - 1) >> RELAY_PAGE_SHIFT)
+			return;
+	}
+	written->ranges[written->nr++] = (struct vring_range){iova, len_bytes};
 }
 
 void vdpa_relay_break(struct vdpa_relay_vq *vq, enum vring_error error, bool device);
 /* Check one descriptor of the guest and keep what completion needs. */
 enum vring_error vdpa_relay_take_desc(
 	struct vdpa_relay_vq *vq, struct relay_buffer *buffer, const struct vring_desc_copy *desc);
-void vdpa_relay_order_add(struct vdpa_relay_vq *vq, uint16_t id);
 /* The device used this id. False: it is not in flight, and the queue is broken. */
 bool
 vdpa_relay_batch_begin(struct vdpa_relay_vq *vq, uint32_t id, uint32_t len_bytes, uint16_t flags);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "vdpa_relay_private.h"
+#include "vring_copy.h"
 
 /* The two event fields lie behind the rings (virtio 1.2, 2.7.6 and 2.7.8). */
 static uint16_t *
@@ -66,20 +67,65 @@ mirror_chain(struct vdpa_relay_vq *vq, uint16_t head)
 	return VRING_ERR_LOOP;
 }
 
-static inline enum vring_error
-mirror(struct vdpa_relay_vq *vq, uint16_t head)
+/* Ask for the descriptors of a burst. */
+static void
+prefetch_heads(const struct vdpa_relay_vq *vq, uint32_t nr)
 {
-	const uint64_t *from = (const uint64_t *)vq->guest.areas.desc + 2 * head;
-	uint64_t *to = (uint64_t *)vq->shadow.areas.desc + 2 * head;
-	uint64_t addr = vring_desc_addr(from), tail = vring_desc_tail(from);
-	struct vring_desc_copy desc = vring_desc_split(addr, tail);
+	const struct vring_avail *from = vq->guest.areas.driver;
+	const uint64_t *desc = vq->guest.areas.desc;
+	uint16_t mask = vq->size - 1;
 
-	if (VRING_UNLIKELY(!relay_take_simple(vq, &vq->buffers[head], &desc)))
-		return mirror_chain(vq, head);
-	vq->buffers[head].slots = 1;
-	to[0] = htole64(addr);
-	to[1] = htole64(tail);
-	return VRING_ERR_NONE;
+	for (uint32_t i = 0; i < nr; i++) {
+		uint16_t head = vring_load16(&from->ring[(vq->guest.avail + i) & mask]);
+
+		vring_prefetch_read(desc + 2 * (head & mask));
+	}
+}
+
+static inline __attribute__((always_inline)) uint32_t
+pass_on(struct vdpa_relay_vq *vq, uint32_t nr, const bool in_order)
+{
+	const uint16_t *from = ((const struct vring_avail *)vq->guest.areas.driver)->ring;
+	uint16_t *to = ((struct vring_avail *)vq->shadow.areas.driver)->ring;
+	const uint64_t *from_desc = vq->guest.areas.desc;
+	uint64_t *to_desc = vq->shadow.areas.desc;
+	uint16_t size = vq->size, mask = size - 1;
+	uint16_t from_at = vq->guest.avail, to_at = vq->shadow.avail;
+	struct relay_near near = vq->near;
+	uint8_t *held = vq->held;
+	struct relay_simple *simple = vq->simple;
+	uint32_t done;
+
+	for (done = 0; done < nr; done++, from_at++, to_at++) {
+		uint16_t head = vring_load16(&from[from_at & mask]);
+		enum vring_error error = VRING_ERR_HEAD;
+		uint64_t addr, tail;
+
+		if (VRING_UNLIKELY(head >= size || held[head] != RELAY_FREE)) {
+			vdpa_relay_break(vq, error, false);
+			break;
+		}
+		addr = vring_desc_addr(from_desc + 2 * head);
+		tail = vring_desc_tail(from_desc + 2 * head);
+		if (VRING_LIKELY(relay_take_simple(
+			    &near, addr, (uint32_t)tail, (uint16_t)(tail >> 32), &simple[head]))) {
+			held[head] = RELAY_SIMPLE;
+			to_desc[2 * head] = htole64(addr);
+			to_desc[2 * head + 1] = htole64(tail);
+		} else {
+			error = mirror_chain(vq, head);
+			if (error != VRING_ERR_NONE) {
+				vdpa_relay_break(vq, error, false);
+				break;
+			}
+			held[head] = RELAY_LONG;
+			near = vq->near;
+		}
+		if (in_order)
+			relay_order_add(vq, head);
+		to[to_at & mask] = htole16(head);
+	}
+	return done;
 }
 
 uint32_t
@@ -87,7 +133,6 @@ vdpa_relay_split_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 {
 	const struct vring_avail *from = vq->guest.areas.driver;
 	struct vring_avail *to = vq->shadow.areas.driver;
-	uint16_t mask = vq->size - 1;
 	uint32_t nr, done;
 
 	nr = (uint16_t)(vring_load16_acquire(&from->idx) - vq->guest.avail);
@@ -96,32 +141,12 @@ vdpa_relay_split_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 		return 0;
 	}
 	nr = nr < burst ? nr : burst;
-	for (uint32_t i = 0; i < nr; i++) {
-		uint16_t head = vring_load16(&from->ring[(vq->guest.avail + i) & mask]);
-
-		if (head < vq->size)
-			__builtin_prefetch((const uint64_t *)vq->guest.areas.desc + 2 * head);
-	}
-	for (done = 0; done < nr; done++) {
-		uint16_t head = vring_load16(
-			&from->ring[(uint16_t)(vq->guest.avail + done) & mask]);
-		enum vring_error error = VRING_ERR_HEAD;
-
-		if (head < vq->size && !relay_is_in_flight(vq, head))
-			error = mirror(vq, head);
-		if (error != VRING_ERR_NONE) {
-			vdpa_relay_break(vq, error, false);
-			break;
-		}
-		relay_toggle_in_flight(vq, head);
-		vq->slots_in_flight++;
-		if (vq->in_order)
-			vdpa_relay_order_add(vq, head);
-		to->ring[(uint16_t)(vq->shadow.avail + done) & mask] = htole16(head);
-	}
+	prefetch_heads(vq, nr);
+	done = vq->in_order ? pass_on(vq, nr, true) : pass_on(vq, nr, false);
 	if (done == 0)
 		return 0;
 	vq->in_flight += done;
+	vq->slots_in_flight += done;
 	vq->guest.avail += done;
 	vq->shadow.avail += done;
 	vring_store16_release(&to->idx, vq->shadow.avail);
@@ -162,49 +187,102 @@ report_ring(const struct vdpa_relay_vq *vq, uint16_t first, uint32_t nr,
 
 #define RING_REPORTS 4
 
+/* Simple buffers from here on, up to nr. @return how many there were */
+static inline __attribute__((always_inline)) uint32_t
+hand_back(struct vdpa_relay_vq *vq, uint32_t done, uint32_t nr, struct vdpa_relay_written *written,
+	const bool in_order, const bool log)
+{
+	const struct vring_used_elem *from =
+		((const struct vring_used *)vq->shadow.areas.device)->ring;
+	struct vring_used_elem *to = ((struct vring_used *)vq->guest.areas.device)->ring;
+	uint16_t mask = vq->size - 1, from_at = vq->shadow.used + done,
+		 to_at = vq->guest.used + done;
+	uint32_t first = done;
+
+	for (; done < nr; done++, from_at++, to_at++) {
+		/* a used element: id, length; read as one */
+		uint64_t entry = vring_desc_addr(&from[from_at & mask]);
+		uint32_t id = (uint32_t)entry, len_bytes = (uint32_t)(entry >> 32);
+		const struct relay_simple *simple;
+
+		if (!relay_is_simple(vq, id, in_order))
+			break;
+		simple = &vq->simple[id];
+		if (len_bytes > simple->writable_bytes)
+			len_bytes = simple->writable_bytes;
+		if (log) {
+			if (VRING_UNLIKELY(written->nr >= written->nr_max))
+				break;
+			relay_report(written, simple->iova, len_bytes);
+		}
+		vq->held[id] = RELAY_FREE;
+		if (in_order)
+			relay_order_drop(vq);
+		to[to_at & mask] = (struct vring_used_elem){htole32(id), htole32(len_bytes)};
+	}
+	vq->in_flight -= done - first;
+	vq->slots_in_flight -= done - first;
+	return done - first;
+}
+
+static uint32_t
+hand_back_simple(
+	struct vdpa_relay_vq *vq, uint32_t done, uint32_t nr, struct vdpa_relay_written *written)
+{
+	if (vq->in_order)
+		return written != NULL ? hand_back(vq, done, nr, written, true, true)
+				       : hand_back(vq, done, nr, NULL, true, false);
+	return written != NULL ? hand_back(vq, done, nr, written, false, true)
+			       : hand_back(vq, done, nr, NULL, false, false);
+}
+
+/* Any buffer, or a batch. @return how many buffers; 0: no room to report, or broken */
+static uint32_t
+hand_back_any(
+	struct vdpa_relay_vq *vq, uint32_t done, uint32_t nr, struct vdpa_relay_written *written)
+{
+	const struct vring_used *from = vq->shadow.areas.device;
+	struct vring_used *to = vq->guest.areas.device;
+	const struct relay_batch *batch = &vq->batch;
+	uint16_t mask = vq->size - 1;
+	uint64_t entry = vring_desc_addr(&from->ring[(uint16_t)(vq->shadow.used + done) & mask]);
+
+	if (batch->left == 0 &&
+		!vdpa_relay_batch_begin(vq, (uint32_t)entry, (uint32_t)(entry >> 32), 0))
+		return 0;
+	if (batch->nr > nr - done) {
+		vdpa_relay_break(vq, VRING_ERR_USED_ORDER, true);
+		return 0;
+	}
+	if (!vdpa_relay_batch_complete(vq, written))
+		return 0;
+	to->ring[(uint16_t)(vq->guest.used + done) & mask] = (struct vring_used_elem){
+		htole32(batch->id), htole32(batch->len_bytes)};
+	return batch->nr;
+}
+
 uint32_t
 vdpa_relay_split_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written)
 {
 	const struct vring_used *from = vq->shadow.areas.device;
 	struct vring_used *to = vq->guest.areas.device;
 	const struct relay_batch *batch = &vq->batch;
-	uint16_t mask = vq->size - 1;
-	uint32_t nr, done = 0;
+	uint32_t nr, some, done = 0;
 
 	nr = (uint16_t)(vring_load16_acquire(&from->idx) - vq->shadow.used);
 	if (nr > vq->in_flight + (batch->left > 0 ? batch->nr - batch->left : 0)) {
 		vdpa_relay_break(vq, VRING_ERR_INDEX, true);
 		return 0;
 	}
+	burst = burst < nr ? burst : nr;
 	if (written != NULL)
 		written->nr_max -= RING_REPORTS;
-	while (done < nr && done < burst) {
-		/* a used element: id, length; read as one */
-		uint64_t entry = vring_desc_addr(
-			&from->ring[(uint16_t)(vq->shadow.used + done) & mask]);
-
-		uint32_t len_bytes = (uint32_t)(entry >> 32);
-
-		if (VRING_LIKELY(relay_complete_simple(vq, (uint32_t)entry, &len_bytes, written))) {
-			to->ring[(uint16_t)(vq->guest.used + done) & mask] =
-				(struct vring_used_elem){
-					htole32((uint32_t)entry), htole32(len_bytes)};
-			done++;
-			continue;
-		}
-		if (batch->left == 0 &&
-			!vdpa_relay_batch_begin(vq, (uint32_t)entry, (uint32_t)(entry >> 32), 0))
-			break;
-		if (batch->nr > nr - done) {
-			vdpa_relay_break(vq, VRING_ERR_USED_ORDER, true);
-			break;
-		}
-		if (!vdpa_relay_batch_complete(vq, written))
-			break;
-		to->ring[(uint16_t)(vq->guest.used + done) & mask] = (struct vring_used_elem){
-			htole32(batch->id), htole32(batch->len_bytes)};
-		done += batch->nr;
-	}
+	do {
+		if (batch->left == 0)
+			done += hand_back_simple(vq, done, burst, written);
+		some = done < burst ? hand_back_any(vq, done, nr, written) : 0;
+		done += some;
+	} while (some != 0);
 	if (written != NULL)
 		written->nr_max += RING_REPORTS;
 	if (done == 0)

@@ -33,12 +33,11 @@ vdpa_relay_vq_create(uint16_t size, uint64_t features)
 		return NULL;
 	vq->nr_max = size;
 	vq->packed = vring_feature(features, VIRTIO_F_RING_PACKED);
-	vq->buffers = aligned_alloc(VRING_LINE_BYTES, size * sizeof(*vq->buffers));
+	vq->held = calloc(size, sizeof(*vq->held));
+	vq->simple = calloc(size, sizeof(*vq->simple));
+	vq->buffers = calloc(size, sizeof(*vq->buffers));
 	vq->order = calloc(size, sizeof(*vq->order));
-	vq->in_flight_map = calloc((size + 63) / 64, sizeof(*vq->in_flight_map));
-	if (vq->buffers != NULL)
-		memset(vq->buffers, 0, size * sizeof(*vq->buffers));
-	if (vq->buffers == NULL || vq->order == NULL || vq->in_flight_map == NULL) {
+	if (vq->held == NULL || vq->simple == NULL || vq->buffers == NULL || vq->order == NULL) {
 		vdpa_relay_vq_free(vq);
 		return NULL;
 	}
@@ -50,9 +49,10 @@ vdpa_relay_vq_free(struct vdpa_relay_vq *vq)
 {
 	if (vq == NULL)
 		return;
+	free(vq->held);
+	free(vq->simple);
 	free(vq->buffers);
 	free(vq->order);
-	free(vq->in_flight_map);
 	free(vq);
 }
 
@@ -87,7 +87,7 @@ vdpa_relay_vq_init(struct vdpa_relay_vq *vq, const struct vring_config *guest, v
 		return rc;
 	vq->config = *guest;
 	vq->mem = guest->mem;
-	vq->near = NULL;
+	vq->near = (struct relay_near){0};
 	vq->size = guest->size;
 	vq->event_idx = vring_feature(guest->features, VIRTIO_RING_F_EVENT_IDX);
 	vq->indirect = vring_feature(guest->features, VIRTIO_RING_F_INDIRECT_DESC);
@@ -99,7 +99,7 @@ vdpa_relay_vq_init(struct vdpa_relay_vq *vq, const struct vring_config *guest, v
 	vq->order_first = 0;
 	vq->order_nr = 0;
 	vq->batch.left = 0;
-	memset(vq->in_flight_map, 0, (vq->size + 63) / 64 * sizeof(*vq->in_flight_map));
+	memset(vq->held, RELAY_FREE, vq->size);
 	side_init(&vq->guest, vq->packed, guest->state);
 	side_init(&vq->shadow, vq->packed, device_state);
 	vq->guest.told = vq->guest.used;
@@ -132,7 +132,7 @@ vdpa_relay_vq_set_mem(struct vdpa_relay_vq *vq, const struct vring_mem *mem)
 		return rc;
 	vq->guest.areas = areas;
 	vq->mem = mem;
-	vq->near = NULL;
+	vq->near = (struct relay_near){0};
 	return 0;
 }
 
@@ -143,6 +143,17 @@ vdpa_relay_break(struct vdpa_relay_vq *vq, enum vring_error error, bool device)
 		return;
 	vq->error = error;
 	vq->device_broke = device;
+}
+
+static void
+set_near(struct vdpa_relay_vq *vq, const struct vring_region *region)
+{
+	vq->near = (struct relay_near){
+		.iova = region->iova,
+		.size_bytes = (region->perm & VRING_PERM_READ) != 0 ? region->size : 0,
+		.refused = VRING_DESC_F_NEXT | VRING_DESC_F_INDIRECT |
+			((region->perm & VRING_PERM_WRITE) != 0 ? 0 : VRING_DESC_F_WRITE),
+	};
 }
 
 static enum vring_error
@@ -182,7 +193,7 @@ vdpa_relay_take_desc(
 	if (!vring_mem_covers(
 		    vq->mem, desc->addr, desc->len, write ? VRING_PERM_WRITE : VRING_PERM_READ))
 		return VRING_ERR_ADDR_UNMAPPED;
-	vq->near = vring_mem_find(vq->mem, desc->addr);
+	set_near(vq, vring_mem_find(vq->mem, desc->addr));
 	if (!write)
 		return VRING_ERR_NONE;
 	buffer->writable_bytes += desc->len;
@@ -195,18 +206,10 @@ vdpa_relay_take_desc(
 	return VRING_ERR_NONE;
 }
 
-void
-vdpa_relay_order_add(struct vdpa_relay_vq *vq, uint16_t id)
-{
-	uint32_t at = vq->order_first + vq->order_nr++;
-
-	vq->order[at >= vq->size ? at - vq->size : at] = id;
-}
-
 static uint32_t
 batch_nr(const struct vdpa_relay_vq *vq, uint32_t id)
 {
-	if (id >= vq->size || !relay_is_in_flight(vq, id))
+	if (id >= vq->size || vq->held[id] == RELAY_FREE)
 		return 0;
 	if (!vq->in_order)
 		return 1;
@@ -322,12 +325,30 @@ report_chain(struct vdpa_relay_vq *vq, uint16_t id, const struct relay_buffer *b
 	return true;
 }
 
+/* A buffer in flight, in the form that holds any. */
+static struct relay_buffer *
+long_buffer(struct vdpa_relay_vq *vq, uint16_t id)
+{
+	const struct relay_simple *simple = &vq->simple[id];
+	struct relay_buffer *buffer = &vq->buffers[id];
+
+	if (vq->held[id] == RELAY_SIMPLE)
+		*buffer = (struct relay_buffer){
+			.writable_bytes = simple->writable_bytes,
+			.slots = 1,
+			.nr_segs = simple->writable_bytes != 0,
+			.segs[0] = {simple->iova, simple->writable_bytes},
+		};
+	vq->held[id] = RELAY_LONG;
+	return buffer;
+}
+
 /* What the device says that it wrote, and never more than there is room for. */
 static bool
 report_buffer(
 	struct vdpa_relay_vq *vq, uint16_t id, uint64_t left, struct vdpa_relay_written *written)
 {
-	const struct relay_buffer *buffer = &vq->buffers[id];
+	const struct relay_buffer *buffer = long_buffer(vq, id);
 	uint32_t nr = written->nr;
 
 	if (nr + VDPA_RELAY_SEGS + 1 > written->nr_max)
@@ -352,24 +373,22 @@ report_buffer(
 static void
 forget_buffer(struct vdpa_relay_vq *vq, uint16_t id)
 {
-	struct relay_buffer *buffer = &vq->buffers[id];
+	uint32_t slots = relay_slots(vq, id);
 
-	relay_toggle_in_flight(vq, id);
+	vq->held[id] = RELAY_FREE;
 	vq->in_flight--;
-	vq->slots_in_flight -= buffer->slots;
-	vq->batch.slots += buffer->slots;
+	vq->slots_in_flight -= slots;
+	vq->batch.slots += slots;
 	vq->batch.left--;
-	if (vq->in_order) {
-		vq->order_first = vq->order_first + 1 == vq->size ? 0 : vq->order_first + 1;
-		vq->order_nr--;
-	}
+	if (vq->in_order)
+		relay_order_drop(vq);
 }
 
 bool
 vdpa_relay_batch_complete(struct vdpa_relay_vq *vq, struct vdpa_relay_written *written)
 {
 	struct relay_batch *batch = &vq->batch;
-	const struct relay_buffer *last = &vq->buffers[batch->id];
+	const struct relay_buffer *last = long_buffer(vq, batch->id);
 
 	/* buffers that were skipped are used completely (virtio 1.2, 2.7.9 and 2.8.8) */
 	while (batch->left > 1) {
