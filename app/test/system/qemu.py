@@ -246,6 +246,7 @@ class Machine:
         self.logged = logged
         self.mem = GuestMemory()
         self.dimms: Dict[str, Region] = {}
+        self.plugged = 0
         if wait:
             self.connect()
 
@@ -295,9 +296,14 @@ class Machine:
 
     def plug_dimm(self, dimm: str, size: int = 64 << 20, backend: str = 'memory-backend-memfd') \
             -> Region:
-        """Hot-plug memory; returns the new region (its address is QEMU's choice)."""
-        self.qmp.execute('object-add', qom_type=backend, id=f'mem-{dimm}', size=size, share=True)
-        self.qmp.execute('device_add', driver='pc-dimm', id=dimm, memdev=f'mem-{dimm}')
+        """Hot-plug memory; returns the new region (its address is QEMU's choice).
+
+        QEMU 10 looks for a backend's memory file under the backend's id, and frees a deleted one
+        late: a second of the same id may get the file that is about to be closed."""
+        self.plugged += 1
+        memory = f'mem{self.plugged}'
+        self.qmp.execute('object-add', qom_type=backend, id=memory, size=size, share=True)
+        self.qmp.execute('device_add', driver='pc-dimm', id=dimm, memdev=memory)
         info = [d['data'] for d in self.qmp.execute('query-memory-devices')
                 if d['data'].get('id') == dimm][0]
         region = self.mem.add(self._map_memory(info['addr'], size))
@@ -312,7 +318,7 @@ class Machine:
         self.qtest.out(4, PIIX4_MEMORY_HOTPLUG_PORT, info['slot'])
         self.qtest.out(1, PIIX4_MEMORY_HOTPLUG_PORT + 0x14, EJECT)
         self.qmp.wait_event('DEVICE_DELETED')
-        self.qmp.execute('object-del', id=f'mem-{dimm}')
+        self.qmp.execute('object-del', id=info['memdev'].rsplit('/', 1)[-1])
         region = self.dimms.pop(dimm)
         self.mem.remove(region)
         region.close()
