@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import List, Optional, Sequence, Union
 
-from proc import Program, ProgramSet, Resources, Tools, wait_until
+from proc import Program, ProgramError, ProgramSet, Resources, Tools, wait_until
 
 ACCEPTS_CONNECTIONS = 0x10000
 
@@ -103,14 +103,18 @@ class Backend:
 
     def expect_no_growth(self, before: Resources, rss_kib: int = 2048) -> None:
         """Compare with what settled_resources() gave before."""
-        after = self.settled_resources()
-        grown = f'before {before}, after {after}'
-        assert after.descriptors <= before.descriptors, grown
-        assert after.threads <= before.threads + 2, grown       # the op pool keeps what it needed
-        # the allocator may split one; a thread has its stack
-        more = 4 + 4 * max(0, after.threads - before.threads)
-        assert after.mappings <= before.mappings + more, grown
-        assert after.rss_kib <= before.rss_kib + rss_kib, grown
+        def as_before() -> bool:
+            after = self.running_program.resources()
+            # the allocator may split one; a thread has its stack
+            more = 4 + 4 * max(0, after.threads - before.threads)
+            return (after.descriptors <= before.descriptors and
+                    after.threads <= before.threads + 2 and     # the op pool keeps what it needed
+                    after.mappings <= before.mappings + more and
+                    after.rss_kib <= before.rss_kib + rss_kib)
+        try:
+            wait_until(as_before, 3, f'no more than {before}', 0.1)
+        except ProgramError as error:
+            raise ProgramError(f'{error}: {self.running_program.resources()}') from None
 
     def expect_alive(self) -> None:
         self.running_program.expect_running()

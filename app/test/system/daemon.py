@@ -2,6 +2,7 @@
 # Copyright (c) 2026 The vDPA framework authors
 """dpdk-vdpa itself under test: any arguments, files, its prompt on a pipe or a terminal."""
 
+import itertools
 import json
 import os
 import re
@@ -9,9 +10,8 @@ import select
 import signal
 import subprocess
 import termios
-import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import pytest
 
@@ -83,25 +83,45 @@ class Daemon:
 
 class Prompt:
     """The prompt of a daemon whose standard input is a pipe: one command, one answer."""
+    _marks = itertools.count()
 
     def __init__(self, program: Program):
         self.program = program
 
-    def ask(self, command: str, pattern: str, timeout_s: float = 5.0) -> str:
-        """Give a command, wait until its answer has pattern, return what was printed."""
-        start = len(self.program.text())
-        self.program.write(command + '\n')
-        self.program.wait_output(pattern, timeout_s, start)
-        return self.program.text()[start:]
+    def begin(self, command: str) -> Callable[[], Optional[str]]:
+        """Give a command. What is returned tells the whole answer, None as long as it is not there:
+        the answer to a second command, which names nothing, must have come behind it."""
+        start, mark = self.program.said_bytes(), f'end-{next(self._marks)}'
+        self.program.write(f'{command}\nrelay {mark} auto\n')
+        end = re.compile(rf'^error: {mark}: no such device;.*\n', re.M)
+
+        def answer() -> Optional[str]:
+            ended = not self.program.running()
+            said = self.program.said(start)
+            found = end.search(said)
+            if found is None and ended:
+                self.program.expect_running()
+            return said[:found.start()] if found else None
+        return answer
+
+    def answer(self, command: str, timeout_s: float = 30.0) -> str:
+        """Give a command: its answer, which may be empty."""
+        answer = self.begin(command)
+        wait_until(lambda: answer() is not None, timeout_s, f'{command!r} is answered')
+        return str(answer())
+
+    def ask(self, command: str, pattern: str, timeout_s: float = 30.0) -> str:
+        """Give a command: its answer, in which pattern must be found."""
+        text = self.answer(command, timeout_s)
+        assert re.search(pattern, text, re.M), f'{command}: {text}'
+        return text
 
     def relay(self, device: str, policy: str) -> None:
         self.ask(f'relay {device} {policy}', f'{re.escape(device)}: relay {policy}')
 
     def list(self) -> Dict[str, Dict[str, str]]:
         """The answer to `list`: device -> key -> text."""
-        text = self.ask('list', r'(?s)last error.*\Z')
-        time.sleep(0.1)         # the other devices
-        return parse_list(self.program.text()[-len(text) - 4096:].rsplit('\nlist', 1)[-1])
+        return parse_list(self.answer('list'))
 
 
 def parse_list(text: str) -> Dict[str, Dict[str, str]]:

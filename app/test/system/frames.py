@@ -53,7 +53,7 @@ class Frames:
         """Wait for the end; the JSON that it printed."""
         code = self.program.wait(timeout_s)
         assert code != NOT_RUN, self.program.tail()
-        lines = [line for line in self.program.text().splitlines() if line.startswith('{')]
+        lines = [line for line in self.program.said().splitlines() if line.startswith('{')]
         assert lines, f'exit code {code} and no result\n{self.program.tail()}'
         result = json.loads(lines[-1])
         assert result['ok'] == (code == 0)

@@ -153,7 +153,7 @@ class Guest:
             self.wait_carrier(True, nic['name'])
         return nic
 
-    def wait_carrier(self, up: bool, name: str = 'eth0', limit_s: float = 5.0) -> float:
+    def wait_carrier(self, up: bool, name: str = 'eth0', limit_s: float = 20.0) -> float:
         """Wait until an interface that is up has its carrier, or has lost it; seconds."""
         return self.call('wait_carrier', name=name, up=up, limit_s=limit_s)
 
@@ -165,7 +165,7 @@ class Guest:
     def bind(self, nic: Dict) -> Dict:
         """Put the kernel's driver on again; the interface as it is then."""
         self.call('write_file', path='/sys/bus/virtio/drivers/virtio_net/bind', text=nic['device'])
-        return [n for n in self.call('wait_nic', count=len(self.sockets), limit_s=5)
+        return [n for n in self.call('wait_nic', count=len(self.sockets), limit_s=20)
                 if n['device'] == nic['device']][0]
 
     def expect_clean_log(self) -> None:

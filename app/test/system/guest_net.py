@@ -138,7 +138,7 @@ def drops_of(sock: socket.socket) -> int:
 
 
 def exchange(name: str, count: int, run: int = 1, flows: int = 1, window: int = 128,
-             idle_s: float = 3.0, smallest: int = MIN_FRAME, largest: int = MAX_FRAME) -> Dict:
+             idle_s: float = 10.0, smallest: int = MIN_FRAME, largest: int = MAX_FRAME) -> Dict:
     """Send count frames into a loopback and judge what comes back, at most window on the way.
 
     Ends when all are back, or nothing came for idle_s."""

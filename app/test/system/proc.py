@@ -2,8 +2,9 @@
 # Copyright (c) 2026 The vDPA framework authors
 """Programs under test: choose, start, watch, measure and end them.
 
-Every program writes its output to a log file of its own. A ProgramSet owns programs and ends them,
-whatever the test did; it also gives the log tails that a failed test prints.
+Every program has two files of its own: what it says (standard output) and what it logs (standard
+error). Read together, a line of one can lie within a line of the other. A ProgramSet owns programs
+and ends them, whatever the test did; it also gives the tails that a failed test prints.
 """
 
 import ctypes
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 PR_SET_PDEATHSIG = 1
+PATIENCE = 4        # time limits are written for an idle machine; this one may be busy
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -27,7 +29,11 @@ class ProgramError(AssertionError):
 
 def wait_until(condition: Callable[[], object], timeout_s: float, what: str,
                interval_s: float = 0.005) -> object:
-    """Call condition until it returns something true and return that; else raise after timeout_s."""
+    """Call condition until it returns something true and return that.
+
+    Raises when it does not in PATIENCE times timeout_s. A limit that is the point of a test is
+    measured by the test itself."""
+    timeout_s *= PATIENCE
     end = time.monotonic() + timeout_s
     while True:
         value = condition()
@@ -65,7 +71,8 @@ def cpu_seconds_of(pid: int) -> float:
 
 
 class Program:
-    """One running program. Its standard output and error go to a file, its input is a pipe."""
+    """One running program. Its standard error goes to the file log, its standard output to a second
+    one beside it, its input is a pipe."""
 
     def __init__(self, argv: Sequence[str], log: Path, *, env: Optional[Mapping[str, str]] = None,
                  cpus: Optional[Iterable[int]] = None, cwd: Optional[Path] = None,
@@ -73,6 +80,7 @@ class Program:
         self.argv = [str(a) for a in argv]
         self.name = Path(self.argv[0]).name
         self.log = Path(log)
+        self.out = self.log.with_suffix('.out')
         cpu_set = set(cpus) & os.sched_getaffinity(0) if cpus is not None else None
 
         def in_child() -> None:
@@ -80,11 +88,11 @@ class Program:
             if cpu_set:
                 os.sched_setaffinity(0, cpu_set)
 
-        with open(self.log, 'ab') as out:
-            out.write(('$ ' + ' '.join(self.argv) + '\n').encode())
-            out.flush()
+        with open(self.log, 'ab') as log_file, open(self.out, 'ab') as out:
+            log_file.write(('$ ' + ' '.join(self.argv) + '\n').encode())
+            log_file.flush()
             self._popen = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=out,
-                                           stderr=subprocess.STDOUT, preexec_fn=in_child, cwd=cwd,
+                                           stderr=log_file, preexec_fn=in_child, cwd=cwd,
                                            pass_fds=pass_fds,
                                            env={**os.environ, **(env or {})})
         self.pid = self._popen.pid
@@ -152,20 +160,39 @@ class Program:
         """End of file on the program's standard input."""
         self._close_input()
 
-    def text(self) -> str:
-        """All that it has written."""
+    def logged(self) -> str:
+        """All that it has written to its standard error."""
         return self.log.read_text(errors='replace')
+
+    def said(self, start: int = 0) -> str:
+        """What it has written to its standard output, from byte start on."""
+        with open(self.out, 'rb') as file:
+            file.seek(start)
+            return file.read().decode(errors='replace')
+
+    def said_bytes(self) -> int:
+        """How much it has written to its standard output."""
+        return self.out.stat().st_size
+
+    def text(self) -> str:
+        """All that it has written: first what it logged, then what it said."""
+        return self.logged() + self.said()
 
     def tail(self, lines: int = 25) -> str:
         if not self.log.exists():       # a failure in teardown, after the scratch folder went
             return f'--- {self.log.name} is gone'
-        return '\n'.join([f'--- {self.log.name} (end)'] + self.text().splitlines()[-lines:])
+        result = [f'--- {self.log.name} (end)', *self.logged().splitlines()[-lines:]]
+        said = self.said().splitlines()[-lines:]
+        return '\n'.join(result + ([f'--- {self.out.name} (end)', *said] if said else []))
 
     def wait_output(self, pattern: str, timeout_s: float = 10.0, start: int = 0) -> 're.Match[str]':
-        """Wait until pattern is found in the output beyond character start."""
+        """Wait until pattern is found in what it said, or logged beyond character start."""
+        wanted = re.compile(pattern, re.M)
+
         def look() -> Optional['re.Match[str]']:
-            found = re.compile(pattern, re.M).search(self.text(), start)
-            if found is None:
+            ended = not self.running()
+            found = wanted.search(self.logged(), start) or wanted.search(self.said())
+            if found is None and ended:
                 self.expect_running()
             return found
         return wait_until(look, timeout_s, f'{pattern!r} in the output of {self.name}', 0.02)
@@ -233,7 +260,7 @@ class ProgramSet:
         self._serial: Dict[str, int] = {}
 
     def start(self, argv: Sequence[str], *, name: Optional[str] = None, **options) -> Program:
-        """Start a program; its log is <folder>/<name>.<n>.log. Options are those of Program."""
+        """Start a program; its files are <folder>/<name>.<n>.log and .out. Options are Program's."""
         name = name or Path(str(argv[0])).name
         number = self._serial.get(name, 0)
         self._serial[name] = number + 1

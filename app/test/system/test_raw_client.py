@@ -89,14 +89,14 @@ def test_frames_wait_for_receive_buffers(make_backend, nics, packed):
     nic = nics(features=BASIC | (PACKED if packed else 0)).bring_up(backend.path)
     stream, pair = Stream(), nic.net[0]
     for _ in range(5):
-        still = 0
-        while still < 20:
-            moved = pair.reclaim()
-            count = pair.room()
-            pair.send([stream.make() for _ in range(count)])
-            still = 0 if moved or count else still + 1
+        def stalled():
+            pair.reclaim()
+            pair.send([stream.make() for _ in range(pair.room())])
+            return stream.outstanding() == pair.rx.size + pair.tx.size
+        wait_until(stalled, 10, 'all receive buffers and the transmit ring are full')
+        for _ in range(20):
             time.sleep(0.002)
-        assert stream.outstanding() > pair.rx.size, 'transmission did not stall'
+            assert not pair.reclaim(), 'a frame is gone that found no receive buffer'
         run(nic, [stream], 100)
 
 
@@ -166,7 +166,7 @@ def test_no_interrupt_lost_when_descriptors_change(make_backend, nics, features,
         fresh = EventFd()
         nic.vu.set_vring_call(0, fresh.fd)
         old, nic.calls[0] = nic.calls[0], fresh
-        ready = select.select([old.fd, fresh.fd], [], [], 2.0)[0]
+        ready = select.select([old.fd, fresh.fd], [], [], 10.0)[0]
         assert ready, f'no interrupt in round {number}'
         wait_until(lambda: [stream.take(f) for f in pair.receive()], 1.0, 'the frame')
         fresh.take()
@@ -182,7 +182,7 @@ def test_second_connection_is_refused(make_backend, nics):
     run(nic, streams, 100)
     for _ in range(5):
         with connect(backend.path) as second:
-            assert second.closed_within(1.0), 'a second front end may stay'
+            assert second.closed_within(10.0), 'a second front end may stay'
         run(nic, streams, 100)
     nic.disconnect()
     wait_until(lambda: works(backend.path), 2.0, 'the socket is free again')

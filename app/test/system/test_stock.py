@@ -60,7 +60,7 @@ def stock(programs, tools, folder) -> Stock:
 
 def clean_traffic(nic: RawNic, frames: int = 200) -> None:
     streams = [Stream(n) for n in range(nic.pairs)]
-    run_flows(nic.flows(streams), frames, idle_s=3.0)
+    run_flows(nic.flows(streams), frames)
     for stream in streams:
         assert stream.books().clean(), str(stream.books())
 
@@ -122,7 +122,7 @@ def test_half_a_message_holds_nobody_else(stock, nics):
     start = time.monotonic()
     witness.vu.get_features()
     assert time.monotonic() - start < 1.0
-    assert hostile.vu.hung_up_within(2.0), 'still connected'
+    assert hostile.vu.hung_up_within(10.0), 'still connected'
     clean_traffic(witness)
     assert works(stock.paths[0])
     stock.stop()
@@ -160,7 +160,7 @@ def test_unplugged_below_a_socket(stock, nics):
     clean_traffic(nic)
     stock.program.signal(signal.SIGUSR1)
     stock.heard('unplugged: 0')
-    assert nic.vu.hung_up_within(2.0), 'still connected'
+    assert nic.vu.hung_up_within(10.0), 'still connected'
     clean_traffic(other)
     # Nothing to agree on and no datapath, but nobody follows a stale pointer.
     front = connect(stock.paths[0])

@@ -142,7 +142,7 @@ def test_queue_pairs_are_changed_in_traffic(serve, boot):
     served = serve(without(pairs=2), pairs=2)
     with boot(*served.paths) as guest:
         guest.nic_up()
-        traffic = guest.begin('exchange', name='eth0', count=4 * FRAMES, flows=8, idle_s=1)
+        traffic = guest.begin('exchange', name='eth0', count=4 * FRAMES, flows=8, idle_s=4)
         while not traffic.done():
             for pairs in '12':
                 guest.run('ethtool', '-L', 'eth0', 'combined', pairs)

@@ -49,7 +49,7 @@ def test_only_the_stop_waits_for_a_device(make_backend, nics, hang):
     sick.bring_up(backend.paths[0])
     other.bring_up(backend.paths[1])
     streams = [Stream(0), Stream(1)]
-    run_flows(other.flows(streams), 200, idle_s=3.0)
+    run_flows(other.flows(streams), 200)
     assert all(stream.books().clean() for stream in streams)
     start = time.monotonic()
     if hang:

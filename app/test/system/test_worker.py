@@ -20,8 +20,7 @@ LINE = re.compile(r'worker (\d+)  cpu (\d+), (\d+) paths, busy (\d+)\.\d %, '
 
 def workers(prompt):
     """The answer to `worker`: a match of LINE for each."""
-    answer = prompt.ask('worker', r'(?s)worker 1  [^\n]*\)\n')
-    return list(LINE.finditer(answer))
+    return list(LINE.finditer(prompt.ask('worker', '^worker 1  ')))
 
 
 def start(make_backend, options, **more):

@@ -4,6 +4,7 @@
 
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Dict, Sequence
 
@@ -38,12 +39,12 @@ class Testpmd:
 
     def command(self, text: str, timeout_s: float = 10.0) -> str:
         """Give one command and return what it printed."""
-        before = len(self.program.text())
+        before = self.program.said_bytes()
         self.program.write(text + '\n')
 
         def answer() -> str:
             self.program.expect_running()
-            new = self.program.text()[before:]
+            new = self.program.said(before)
             echo = new.find(text)
             at = new.find(PROMPT, echo + len(text)) if echo >= 0 else -1
             return new[echo:at] if at >= 0 else ''
@@ -59,12 +60,13 @@ class Testpmd:
         self.command('stop')
         self.command('set fwd rxonly')
         self.command('start')
-        last = {'RX-packets': -1}
-        while True:
+        last, since = -1, time.monotonic()
+        while time.monotonic() - since < 1:
             now = self.stats()
-            if now['RX-packets'] == last['RX-packets']:
+            if now['RX-packets'] == now['TX-packets']:
                 break
-            last = now
+            if now['RX-packets'] != last:
+                last, since = now['RX-packets'], time.monotonic()
         self.command('stop')
         return self.stats()
 

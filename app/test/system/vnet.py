@@ -142,7 +142,7 @@ class Flow:
         return bool(moved or count > 0 or frames)
 
 
-def run_flows(flows: Sequence[Flow], frames: int, *, idle_s: float = 3.0, window: int = 128,
+def run_flows(flows: Sequence[Flow], frames: int, *, idle_s: float = 10.0, window: int = 128,
               between: Optional[Callable[[], None]] = None) -> None:
     """Send frames more through each flow and wait until all came back, or nothing moves for idle_s.
 
