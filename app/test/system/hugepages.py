@@ -29,12 +29,20 @@ class HugePages:
         self.path.mkdir()
         self.holder = programs.start(
             ['unshare', '--mount', '--propagation', 'private', 'sh', '-ec',
-             'mount -t hugetlbfs -o pagesize=2M none "$0"; echo mounted; exec sleep infinity',
-             str(self.path)], name='hugetlbfs')
-        wait_until(lambda: 'mounted' in self.holder.text() or not self.holder.running(), 15.0,
+             'mount -t hugetlbfs -o pagesize=2M none "$0"; exec sleep infinity', str(self.path)],
+            name='hugetlbfs')
+        wait_until(lambda: self.is_mounted() or not self.holder.running(), 30.0,
                    'a mount of huge pages', 0.02)
         if not self.holder.running():
             pytest.skip(f'no mount of huge pages: {self.holder.text().splitlines()[-1]}')
+
+    def is_mounted(self) -> bool:
+        try:
+            mounts = Path(f'/proc/{self.holder.pid}/mounts').read_text()
+        except OSError:
+            return False
+        return any(line.split()[1:3] == [str(self.path), 'hugetlbfs']
+                   for line in mounts.splitlines())
 
     def argv(self, argv: List[str]) -> List[str]:
         # entering alone would leave a chroot
