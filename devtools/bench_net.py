@@ -7,8 +7,9 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
+import telemetry
 from backend import Backend, TestpmdVhost, VdpaDaemon
 from bench_common import Kind, Results, Run, Told, commands, in_turn, spread, table
 from frames import Frames
@@ -61,26 +62,38 @@ def back_end(kind: str, programs: ProgramSet, tools: Tools, folder: Path) -> Bac
     return VdpaDaemon(programs, tools, folder, options=['--worker-idle', idle]).start()
 
 
-def frames_per_second(front: Testpmd, seconds: float) -> float:
-    """Frames that came back to the client, by its own counter."""
+def worker_counters(backend: Backend) -> Dict[str, int]:
+    return telemetry.ask(backend, '/vdpa/worker/info,0') if backend.is_ours else {}
+
+
+def measure_run(front: Testpmd, backend: Backend, seconds: float) -> Tuple[float, Dict[str, float]]:
+    """Frames a second that came back to the client, by its own counter; what our worker says."""
     time.sleep(WARM_S)
+    worker = worker_counters(backend)
     start, before = time.monotonic(), front.stats()['RX-packets']
     time.sleep(seconds)
     after, end = front.stats()['RX-packets'], time.monotonic()
-    return (after - before) / (end - start)
+    now, frames = worker_counters(backend), after - before
+    if not worker or not frames:
+        return frames / (end - start), {}
+    rounds = max(1, now['busy_loops'] - worker['busy_loops'])
+    return frames / (end - start), {
+        'cycles_a_frame': (now['busy_cycles'] - worker['busy_cycles']) / frames,
+        'burst': frames / rounds, 'idle_share': 1 - (now['busy_cycles'] - worker['busy_cycles']) /
+        (now['cycles'] - worker['cycles'])}
 
 
 def run_speed(kind: str, case: Case, tools: Tools, seconds: float,
-              told: Told) -> float:
+              told: Told) -> Tuple[float, Dict[str, float]]:
     with tempfile.TemporaryDirectory(prefix='vb-') as name, ProgramSet(Path(name)) as programs:
         backend = back_end(kind, programs, tools, Path(name))
         front = Testpmd(programs, tools, Path(name), backend.path, devargs=case.devargs,
                         eal=case.eal, options=[f'--txpkts={case.size}'])
         front.command(f'start tx_first {case.in_flight // BURST}')
-        rate = frames_per_second(front, seconds)
+        result = measure_run(front, backend, seconds)
         told[kind] = commands(programs)
         front.quit()
-        return rate
+        return result
 
 
 def run_latency(kind: str, tools: Tools, told: Told) -> Dict[str, float]:
@@ -98,11 +111,15 @@ def measure_speed(name: str, run: Run) -> Dict[str, Any]:
     case = CASES[name]
     told: Told = {}
     rates: Dict[str, List[float]] = {'net_vhost': [], 'ours': []}
+    workers: List[Dict[str, float]] = []
     for number in range(run.pairs):
         for kind in in_turn(number, ['net_vhost', 'ours']):
-            rates[kind].append(run_speed(kind, case, run.tools, run.seconds, told))
+            rate, worker = run_speed(kind, case, run.tools, run.seconds, told)
+            rates[kind].append(rate)
+            workers += [worker] if worker else []
     ratios = [ours / theirs for ours, theirs in zip(rates['ours'], rates['net_vhost'])]
-    return {'what': case.what, 'goal': case.goal, **rates, 'ratios': ratios, 'commands': told}
+    return {'what': case.what, 'goal': case.goal, **rates, 'ratios': ratios, 'workers': workers,
+            'commands': told}
 
 
 def measure_latency(idle: str, run: Run) -> Dict[str, Any]:
@@ -118,12 +135,21 @@ def mega(values: Sequence[float]) -> str:
     return f'{statistics.median(values) / 1e6:.2f}'
 
 
+def of_workers(case: Dict[str, Any], figure: str, digits: int) -> str:
+    samples = [worker[figure] for worker in case.get('workers', ())]
+    return f'{statistics.median(samples):.{digits}f}' if samples else 'not measured'
+
+
 def speed_section(speeds: Results) -> List[str]:
     rows = [[case['what'], mega(case['net_vhost']), mega(case['ours']), spread(case['ratios']),
-             f'{case["goal"]:.1f}', case['date']]
+             f'{case["goal"]:.1f}', of_workers(case, 'cycles_a_frame', 0),
+             of_workers(case, 'burst', 1), of_workers(case, 'idle_share', 2), case['date']]
             for case in (speeds[name] for name in CASES if name in speeds)]
-    return ['Million frames a second; ratio of each pair of runs: median (worst, best).', '',
-            *table(['case', 'net_vhost', 'sw_net', 'ratio', 'goal', 'measured'], rows)]
+    return ['Million frames a second; ratio of each pair of runs: median (worst, best). Of our worker,',
+            'medians: TSC cycles a frame in rounds that found work (*cycles*), frames in such a round',
+            '(*burst*), share of the time in rounds that found none (*idle*).', '',
+            *table(['case', 'net_vhost', 'sw_net', 'ratio', 'goal', 'cycles', 'burst', 'idle',
+                    'measured'], rows)]
 
 
 def latency_section(latencies: Results) -> List[str]:

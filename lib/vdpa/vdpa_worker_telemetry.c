@@ -5,8 +5,10 @@
 #include <stdlib.h>
 
 #include <rte_common.h>
+#include <rte_cycles.h>
 #include <rte_telemetry.h>
 
+#include "vdpa_dpdk_release.h"
 #include "vdpa_private.h"
 
 static int
@@ -38,6 +40,10 @@ worker_info(const char *cmd __rte_unused, const char *params, struct rte_tel_dat
 	rte_tel_data_add_dict_int(data, "sleeping", status.sleeping);
 	rte_tel_data_add_dict_int(data, "paths", status.nr_paths);
 	rte_tel_data_add_dict_int(data, "busy_permille", status.busy_permille);
+	vdpa_dpdk_tel_uint(data, "cycles", rte_rdtsc());
+	vdpa_dpdk_tel_uint(data, "busy_cycles", status.busy_cycles);
+	vdpa_dpdk_tel_uint(data, "loops", status.loops);
+	vdpa_dpdk_tel_uint(data, "busy_loops", status.busy_loops);
 	return 0;
 }
 

@@ -2,13 +2,13 @@
 # Copyright (c) 2026 The vDPA framework authors
 """What the bus driver vhost promises beyond traffic: who is told, and who has to wait."""
 
-import json
 import socket
 import time
 from typing import Dict
 
 import pytest
 
+import telemetry
 from raw_nic import WANTED_PROTOCOL, RawNic
 from traffic import Stream
 from vhost_user import Protocol, bits
@@ -24,13 +24,7 @@ STATUS_OFFSET = 6       # of struct virtio_net_config
 
 def messages(backend) -> Dict[str, Dict[str, int]]:
     """Count and longest time of each kind of message, from the back end's telemetry."""
-    folder = backend.folder / 'dpdk' / backend.folder.name
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as telemetry:
-        telemetry.settimeout(5.0)
-        telemetry.connect(str(folder / 'dpdk_telemetry.v2'))
-        telemetry.recv(1024)
-        telemetry.send(b'/vdpa/vhost/messages')
-        return json.loads(telemetry.recv(65536))['/vdpa/vhost/messages']
+    return telemetry.ask(backend, '/vdpa/vhost/messages')
 
 
 def report(title: str, seen: Dict[str, Dict[str, int]]) -> None:
