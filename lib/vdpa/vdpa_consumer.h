@@ -153,8 +153,9 @@ void vdpa_binding_contract(const struct vdpa_binding *binding, struct vdpa_contr
 void vdpa_binding_config_read(
 	struct vdpa_binding *binding, uint32_t offset, void *data, uint32_t len_bytes);
 /**
- * Queue a write of configuration space. @return 0; -ENOTSUP the device takes none; -EINVAL outside;
- * -ENOMEM.
+ * Queue a write of configuration space. Any thread; data is copied.
+ * @return 0; -ENOTSUP the device takes none; -EINVAL outside; -ENOMEM; -EBUSY too many wait, the
+ *	driver writes faster than the device takes them: drop it.
  */
 int vdpa_binding_config_write(
 	struct vdpa_binding *binding, uint32_t offset, const void *data, uint32_t len_bytes);
@@ -222,9 +223,10 @@ int vdpa_binding_standin_set(struct vdpa_binding *binding, const char *standin);
 struct vdpa_session *vdpa_session_open(struct vdpa_binding *binding, const char *peer);
 /**
  * State what the consumer wants; everything is copied, one reconcile is queued. Never blocks.
- * @return 0; -EINVAL features not offered, ring number or size out of range, ring outside
- *	memory, regions that overlap or exceed what the device reaches: nothing changed, close the
- *	attachment; -ENOMEM, -EMFILE, or what mapping gave; -ESHUTDOWN after close.
+ * A ring outside the memory is found when it starts: that queue fails (needs_reset).
+ * @return 0; -EINVAL features not offered, ring number or size out of range, a log that was not
+ *	promised, regions that overlap or exceed what the device reaches: nothing changed, close
+ *	the attachment; -ENOMEM, -EMFILE, or what mapping gave: the same.
  */
 int vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted);
 /**
@@ -243,7 +245,9 @@ int vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states
 /**
  * Wait until what was set last is running, refused, or replaced. For tests and for memory given by
  * address.
- * @return 0; -ETIMEDOUT.
+ * @return 0; -ETIMEDOUT: not in time, or the device hangs; else why it was refused, until the
+ *	driver resets the device: -ENOTSUP what needs the relay with relay=off, or what the device
+ *	said.
  */
 int vdpa_session_sync(struct vdpa_session *session, uint32_t deadline_ms);
 /**
@@ -380,7 +384,8 @@ struct vdpa_device_status {
 	uint64_t caps;
 	uint64_t sessions, starts, failures; /**< counted since the device was registered */
 	enum vdpa_mode mode;                 /**< while it runs */
-	char mode_why[64]; /**< why relayed: "log wanted", "no start index", "relay=always" */
+	/** why: "log wanted", "no start index", "no ring position", "relay=always", "" */
+	char mode_why[64];
 	enum vdpa_relay_policy relay;
 	char standin[VDPA_NAME_MAX]; /**< who takes over when it fails, "": nobody */
 	uint64_t swaps;              /**< consumers that moved to the device */
@@ -416,14 +421,17 @@ int vdpa_device_set(struct vdpa_device *dev, const char *args);
 const char *vdpa_relay_name(enum vdpa_relay_policy relay);
 const char *vdpa_mode_name(enum vdpa_mode mode);
 
+/** Management thread, which alone unregisters devices. @return NULL: there is none. */
 struct vdpa_device *vdpa_device_find(const char *name);
 /**
  * Calls fn for each device in order of registration until it returns non-zero; returns that. fn may
- * not unregister.
+ * not unregister, find or register: the registry is locked. Any thread: no device goes meanwhile.
  */
 int vdpa_device_foreach(int (*fn)(struct vdpa_device *dev, void *arg), void *arg);
+/** The device stays registered: management thread, or from vdpa_device_foreach(). */
 void vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *status);
 /**
+ * As vdpa_device_status_get().
  * @return number of counters filled (names: dev->ops->vq_stat_names), or -ENOTSUP, -EINVAL no such
  * queue.
  */
@@ -477,7 +485,8 @@ int vdpa_vq_worker(struct vdpa_device *dev, uint16_t index);
  * part), worked on by another worker from now on; nothing is lost. It stays there whatever the load
  * until it stops. Management thread; waits for both workers.
  * @return 0; -EINVAL no such queue or worker; -ENOENT no worker works on it; -ETIMEDOUT a worker
- *	hangs: the queue stays where it was. vdpa_error_text() says it.
+ *	hangs, -EBUSY other paths came and went for a second: the queue stays where it was, try
+ *	again. vdpa_error_text() says it.
  */
 int vdpa_vq_move(struct vdpa_device *dev, uint16_t index, unsigned int worker);
 
