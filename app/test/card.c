@@ -62,6 +62,7 @@ struct card {
 	atomic_bool quit;
 	atomic_uint fences; /* asked for, not seen yet */
 	bool started, hanging, let_go, logging;
+	bool fenced; /* until it is reset */
 	unsigned int in_op;
 	struct vring_region maps[MAPS_MAX];
 	struct vring_mem mem;
@@ -103,6 +104,7 @@ take_fences(struct card *card)
 	if (nr == 0)
 		return;
 	find_op(card, "fence")->calls += nr;
+	card->fenced = true;
 	for (uint16_t i = 0; i < VQS_MAX; i++)
 		card->vqs[i].runs = false;
 }
@@ -440,7 +442,8 @@ card_stop(struct vdpa_device *dev, struct vdpa_vq_state *states, uint16_t nr_vqs
 	if (!card->started)
 		card->violations++;
 	stop_all(card, states, nr_vqs);
-	if (rc == 0)
+	take_fences(card);
+	if (rc == 0 && !card->fenced)
 		forget_notes(card);
 	return op_leave(card, rc);
 }
@@ -457,6 +460,7 @@ card_reset(struct vdpa_device *dev)
 		if (card->vqs[i].inflight != NULL)
 			card->vqs[i].inflight[0] = 1;
 	forget_notes(card);
+	card->fenced = false;
 	card->logging = false;
 	card->mem.nr_regions = 0;
 	return op_leave(card, rc);
