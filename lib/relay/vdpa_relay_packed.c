@@ -25,25 +25,36 @@ vdpa_relay_packed_init(struct vdpa_relay_vq *vq, struct vring_state state)
 	memset(vq->shadow.areas.device, 0, sizeof(struct vring_packed_desc_event));
 }
 
+/* The descriptor at a slot of the guest or an entry of the notes; at: where the next one is. */
+static struct vring_desc_copy
+next_desc(const struct vdpa_relay_vq *vq, uint16_t *at, bool noted)
+{
+	const struct vring_packed_desc *from = slot_of(&vq->guest, *at);
+
+	if (noted)
+		return vring_inflight_desc(&vq->notes, at);
+	*at = *at + 1 == vq->size ? 0 : *at + 1;
+	return vring_desc_packed(vring_desc_addr(from), vring_desc_tail(from));
+}
+
 /*
- * A chain from the guest's position to the shadow's. The first flags are kept back by the caller.
+ * A chain to the shadow's position, from the guest's or as it was noted. The first flags are kept
+ * back by the caller.
  */
 static __attribute__((noinline)) enum vring_error
-mirror_chain(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint16_t *slots,
-	uint16_t *kept_flags)
+mirror_chain(struct vdpa_relay_vq *vq, uint16_t from, bool noted, uint16_t first_flags,
+	uint16_t *id, uint16_t *slots, uint16_t *kept_flags)
 {
 	struct relay_buffer buffer = {.first_slot = vq->shadow.avail};
-	uint16_t from = vq->guest.avail, to = vq->shadow.avail, flags = first_flags;
-	bool to_wrap = vq->shadow.avail_wrap, unused;
+	uint16_t to = vq->shadow.avail, flags = first_flags;
+	bool to_wrap = vq->shadow.avail_wrap;
 
 	for (uint16_t i = 0; i < vq->size - vq->slots_in_flight; i++) {
 		struct vring_packed_desc *target = slot_of(&vq->shadow, to);
-		uint64_t addr = vring_desc_addr(slot_of(&vq->guest, from));
-		uint64_t tail = vring_desc_tail(slot_of(&vq->guest, from));
-		struct vring_desc_copy desc = vring_desc_packed(addr, tail);
+		struct vring_desc_copy desc = next_desc(vq, &from, noted);
 		enum vring_error error;
 
-		if (i > 0)
+		if (i > 0 || noted)
 			flags = desc.flags;
 		desc.flags = flags;
 		error = vdpa_relay_take_desc(vq, &buffer, &desc);
@@ -51,15 +62,13 @@ mirror_chain(struct vdpa_relay_vq *vq, uint16_t first_flags, uint16_t *id, uint1
 			return error;
 		flags = (flags & ~(VRING_PACKED_AVAIL | VRING_PACKED_USED)) |
 			vring_avail_flags(to_wrap);
-		target->addr = htole64(addr);
+		target->addr = htole64(desc.addr);
 		target->len = htole32(desc.len);
 		target->id = htole16(desc.next_or_id);
 		if (i == 0)
 			*kept_flags = flags;
 		else
 			vring_store16(&target->flags, flags);
-		unused = false;
-		vring_forward(&from, &unused, 1, vq->size);
 		vring_forward(&to, &to_wrap, 1, vq->size);
 		if ((desc.flags & VRING_DESC_F_NEXT) != 0)
 			continue;
@@ -169,7 +178,7 @@ pass_on_any(struct vdpa_relay_vq *vq, struct burst *burst)
 
 	if (!vring_is_avail(flags, vq->guest.avail_wrap))
 		return false;
-	error = mirror_chain(vq, flags, &id, &slots, &kept_flags);
+	error = mirror_chain(vq, vq->guest.avail, false, flags, &id, &slots, &kept_flags);
 	if (error != VRING_ERR_NONE) {
 		vdpa_relay_break(vq, error, false);
 		return false;
@@ -184,10 +193,31 @@ pass_on_any(struct vdpa_relay_vq *vq, struct burst *burst)
 	return true;
 }
 
+enum vring_error
+vdpa_relay_packed_again(struct vdpa_relay_vq *vq, uint16_t entry)
+{
+	struct vring_packed_desc *first = slot_of(&vq->shadow, vq->shadow.avail);
+	uint16_t id, slots, flags;
+	enum vring_error error = mirror_chain(vq, entry, true, 0, &id, &slots, &flags);
+
+	if (error != VRING_ERR_NONE)
+		return error;
+	/* it is in flight with as many slots as were noted then */
+	if (vq->notes.slots[id] != slots)
+		return VRING_ERR_HEAD;
+	vq->in_flight++;
+	vq->slots_in_flight += slots;
+	vq->shadow.untold += slots;
+	vring_forward(&vq->shadow.avail, &vq->shadow.avail_wrap, slots, vq->size);
+	vring_store16_release(&first->flags, flags);
+	return VRING_ERR_NONE;
+}
+
 uint32_t
 vdpa_relay_packed_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 {
 	struct burst out = {NULL, 0};
+	uint16_t first = vq->shadow.avail;
 	uint32_t done = 0;
 
 	while (done < burst && vq->slots_in_flight < vq->size) {
@@ -203,6 +233,8 @@ vdpa_relay_packed_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 			break;
 		done++;
 	}
+	if (done > 0 && relay_notes(vq))
+		vdpa_relay_packed_note_taken(vq, first, out.first_flags, done);
 	if (done > 0)
 		burst_publish(&out);
 	return done;
@@ -319,6 +351,7 @@ uint32_t
 vdpa_relay_packed_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_relay_written *written)
 {
 	struct burst out = {NULL, 0};
+	uint16_t first = vq->guest.used;
 	uint32_t nr, done = 0;
 
 	if (written != NULL)
@@ -343,7 +376,11 @@ vdpa_relay_packed_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_rel
 		return 0;
 	if (written != NULL)
 		relay_report(written, vq->config.device_iova, 4);
+	if (relay_notes(vq))
+		vdpa_relay_packed_note_given(vq, first, done);
 	burst_publish(&out);
+	if (relay_notes(vq))
+		vring_inflight_given(&vq->notes, 0);
 	return done;
 }
 

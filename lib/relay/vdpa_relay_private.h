@@ -10,6 +10,7 @@
  */
 
 #include "vdpa_relay_vq.h"
+#include "vring_inflight.h"
 #include "vring_layout.h"
 
 /* The log's unit. */
@@ -79,7 +80,8 @@ struct vdpa_relay_vq {
 	uint32_t order_first, order_nr; /* in-order: heads or ids as they were made available */
 	uint16_t *order;
 	struct relay_batch batch;
-	struct vring_config config;   /* of the guest's ring */
+	struct vring_config config;  /* of the guest's ring */
+	struct vring_inflight notes; /* for it */
 	/* nr_max of each; what is not in flight is void */
 	uint8_t *held;
 	struct relay_simple *simple;
@@ -146,8 +148,8 @@ relay_report(struct vdpa_relay_written *written, uint64_t iova, uint64_t len_byt
 			return;
 		}
 		if (iova >> RELAY_PAGE_SHIFT >= last[-1].iova >> RELAY_PAGE_SHIFT &&
-			(iova + len_bytes - 1) >> RELAY_PAGE_SHIFT <=
-				(last_end - 1) >> RELAY_PAGE_SHIFT)
+			(iova + len_bytes - 1) >> RELAY_PAGE_SHIFT <= (last_end - 1) >>
+				RELAY_PAGE_SHIFT)
 			return;
 	}
 	written->ranges[written->nr++] = (struct vring_range){iova, len_bytes};
@@ -162,6 +164,27 @@ bool
 vdpa_relay_batch_begin(struct vdpa_relay_vq *vq, uint32_t id, uint32_t len_bytes, uint16_t flags);
 /* Take its buffers back, report what was written. False: no room left to report, call it again. */
 bool vdpa_relay_batch_complete(struct vdpa_relay_vq *vq, struct vdpa_relay_written *written);
+
+void vdpa_relay_side_init(struct relay_side *side, bool packed, struct vring_state state);
+
+/* A buffer that a former device had; no more than were noted (vring_inflight_begin()). */
+enum vring_error vdpa_relay_split_again(struct vdpa_relay_vq *vq, uint16_t head);
+enum vring_error vdpa_relay_packed_again(struct vdpa_relay_vq *vq, uint16_t entry);
+/*
+ * Of a burst: of these buffers, from this position of the shadow ring on, before the device sees
+ * them; and of the guest's ring, before the guest does. Only with vq->notes.
+ */
+void vdpa_relay_split_note_taken(struct vdpa_relay_vq *vq, uint16_t first, uint32_t nr);
+void vdpa_relay_packed_note_taken(
+	struct vdpa_relay_vq *vq, uint16_t first, uint16_t first_flags, uint32_t nr);
+void vdpa_relay_split_note_given(struct vdpa_relay_vq *vq, uint16_t first, uint32_t nr);
+void vdpa_relay_packed_note_given(struct vdpa_relay_vq *vq, uint16_t first, uint32_t nr);
+
+static inline bool
+relay_notes(const struct vdpa_relay_vq *vq)
+{
+	return VRING_UNLIKELY(vq->notes.region != NULL);
+}
 
 /* The shadow ring of a driver that has used it up to here; nothing is in flight. */
 void vdpa_relay_split_init(struct vdpa_relay_vq *vq, struct vring_state state);

@@ -128,6 +128,22 @@ pass_on(struct vdpa_relay_vq *vq, uint32_t nr, const bool in_order)
 	return done;
 }
 
+enum vring_error
+vdpa_relay_split_again(struct vdpa_relay_vq *vq, uint16_t head)
+{
+	struct vring_avail *to = vq->shadow.areas.driver;
+	enum vring_error error = mirror_chain(vq, head);
+
+	if (error != VRING_ERR_NONE)
+		return error;
+	vq->held[head] = RELAY_LONG;
+	vq->slots_in_flight++;
+	vq->in_flight++;
+	to->ring[vq->shadow.avail++ & (vq->size - 1)] = htole16(head);
+	vring_store16_release(&to->idx, vq->shadow.avail);
+	return VRING_ERR_NONE;
+}
+
 uint32_t
 vdpa_relay_split_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 {
@@ -145,6 +161,8 @@ vdpa_relay_split_avail(struct vdpa_relay_vq *vq, uint32_t burst)
 	done = vq->in_order ? pass_on(vq, nr, true) : pass_on(vq, nr, false);
 	if (done == 0)
 		return 0;
+	if (relay_notes(vq))
+		vdpa_relay_split_note_taken(vq, vq->shadow.avail, done);
 	vq->in_flight += done;
 	vq->slots_in_flight += done;
 	vq->guest.avail += done;
@@ -289,9 +307,13 @@ vdpa_relay_split_used(struct vdpa_relay_vq *vq, uint32_t burst, struct vdpa_rela
 		return 0;
 	if (written != NULL)
 		report_ring(vq, vq->guest.used, done, written);
+	if (relay_notes(vq))
+		vdpa_relay_split_note_given(vq, vq->guest.used, done);
 	vq->shadow.used += done;
 	vq->guest.used += done;
 	vring_store16_release(&to->idx, vq->guest.used);
+	if (relay_notes(vq))
+		vring_inflight_given(&vq->notes, vq->guest.used);
 	return done;
 }
 

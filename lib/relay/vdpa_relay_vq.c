@@ -49,6 +49,7 @@ vdpa_relay_vq_free(struct vdpa_relay_vq *vq)
 {
 	if (vq == NULL)
 		return;
+	vring_inflight_end(&vq->notes);
 	free(vq->held);
 	free(vq->simple);
 	free(vq->buffers);
@@ -56,8 +57,8 @@ vdpa_relay_vq_free(struct vdpa_relay_vq *vq)
 	free(vq);
 }
 
-static void
-side_init(struct relay_side *side, bool packed, struct vring_state state)
+void
+vdpa_relay_side_init(struct relay_side *side, bool packed, struct vring_state state)
 {
 	side->avail = packed ? state.avail & 0x7fff : state.avail;
 	side->avail_wrap = packed && (state.avail & VRING_PACKED_WRAP) != 0;
@@ -85,6 +86,7 @@ vdpa_relay_vq_init(struct vdpa_relay_vq *vq, const struct vring_config *guest, v
 	vq->error = error;
 	if (rc != 0)
 		return rc;
+	vring_inflight_end(&vq->notes);
 	vq->config = *guest;
 	vq->mem = guest->mem;
 	vq->near = (struct relay_near){0};
@@ -100,8 +102,8 @@ vdpa_relay_vq_init(struct vdpa_relay_vq *vq, const struct vring_config *guest, v
 	vq->order_nr = 0;
 	vq->batch.left = 0;
 	memset(vq->held, RELAY_FREE, vq->size);
-	side_init(&vq->guest, vq->packed, guest->state);
-	side_init(&vq->shadow, vq->packed, device_state);
+	vdpa_relay_side_init(&vq->guest, vq->packed, guest->state);
+	vdpa_relay_side_init(&vq->shadow, vq->packed, device_state);
 	vq->guest.told = vq->guest.used;
 	vq->shadow.told = vq->shadow.avail;
 	vq->shadow.areas.desc = shadow;
@@ -492,6 +494,8 @@ vdpa_relay_vq_stop(struct vdpa_relay_vq *vq)
 	uint16_t at = vq->packed ? vring_position(vq->guest.used, vq->guest.used_wrap)
 				 : vq->guest.used;
 
+	/* noted: it will be done again */
+	vring_inflight_end(&vq->notes);
 	vq->in_flight = 0;
 	vq->slots_in_flight = 0;
 	/* the next user of the ring finds notifications on */

@@ -83,6 +83,16 @@ void vdpa_relay_vq_free(struct vdpa_relay_vq *vq);
 int vdpa_relay_vq_init(struct vdpa_relay_vq *vq, const struct vring_config *guest, void *shadow,
 	uint64_t shadow_iova, struct vring_state device_state, struct vring_config *device);
 
+/**
+ * Note what is under way, for the guest's next device (vring_inflight.h). Right after init. What a
+ * former one had is passed on first, and the guest's ring stands where vring_inflight_begin() says.
+ * @param region
+ *	As there. NULL: nothing is noted.
+ * @return 0; negative errno as vring_inflight_begin(); -EINVAL: a buffer is broken
+ *	(vdpa_relay_vq_error())
+ */
+int vdpa_relay_vq_notes(struct vdpa_relay_vq *vq, void *region);
+
 /** Take over a changed memory table, as vring_dev_set_mem(). */
 int vdpa_relay_vq_set_mem(struct vdpa_relay_vq *vq, const struct vring_mem *mem);
 

@@ -34,7 +34,8 @@ is_sound(const struct vdpa_wanted *wanted)
 
 	if (wanted->inflight_vqs == 0 || wanted->inflight_vq_size == 0 ||
 		(wanted->inflight_offset & page_mask) != 0 ||
-		bytes < wanted->inflight_vqs * vring_inflight_bytes(wanted->inflight_vq_size))
+		bytes < wanted->inflight_vqs *
+				vring_inflight_bytes(wanted->inflight_vq_size, wanted->features))
 		return false;
 	return fstat(wanted->inflight_fd, &st) == 0 && S_ISREG(st.st_mode) &&
 		bytes <= (uint64_t)st.st_size &&
@@ -95,9 +96,14 @@ vdpa_inflight_put(struct vdpa_inflight *inflight)
 }
 
 void *
-vdpa_inflight_region(const struct vdpa_inflight *inflight, uint16_t index, uint16_t size)
+vdpa_inflight_region(
+	const struct vdpa_inflight *inflight, uint16_t index, uint16_t size, uint64_t features)
 {
-	if (inflight == NULL || index >= inflight->nr_vqs || size != inflight->vq_size)
+	uint64_t bytes = vring_inflight_bytes(size, features);
+
+	/* other features may have been agreed on since */
+	if (inflight == NULL || index >= inflight->nr_vqs || size != inflight->vq_size ||
+		(index + 1) * bytes > inflight->map_bytes)
 		return NULL;
-	return inflight->map + index * vring_inflight_bytes(size);
+	return inflight->map + index * bytes;
 }

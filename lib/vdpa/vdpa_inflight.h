@@ -22,6 +22,7 @@ int vdpa_inflight_create(struct vdpa_inflight **out, const struct vdpa_wanted *w
 struct vdpa_inflight *vdpa_inflight_get(struct vdpa_inflight *inflight);
 void vdpa_inflight_put(struct vdpa_inflight *inflight);
 /** Region of a queue; NULL: it has none, or one for another size. */
-void *vdpa_inflight_region(const struct vdpa_inflight *inflight, uint16_t index, uint16_t size);
+void *vdpa_inflight_region(
+	const struct vdpa_inflight *inflight, uint16_t index, uint16_t size, uint64_t features);
 
 #endif /* VDPA_INFLIGHT_H */

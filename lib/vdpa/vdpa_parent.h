@@ -112,9 +112,9 @@ struct vdpa_vq_config {
 	int kick_fd;
 	/**
 	 * Where a device that completes out of order notes what it took (vring_inflight.h), so that
-	 * the next one does it again; NULL: nowhere. With notes the queue starts where they and the
-	 * used index in memory say, not at state. At least vring_inflight_bytes(size). Valid as
-	 * kick_fd.
+	 * the next one does it again; NULL: nowhere, or the relay does. With notes the queue starts
+	 * where they and the used index in memory say, not at state. At least
+	 * vring_inflight_bytes() of its size and features. Valid as kick_fd.
 	 */
 	void *inflight;
 };
@@ -127,6 +127,8 @@ struct vdpa_start {
 	const struct vdpa_vq_config *vqs;
 	uint16_t nr_vqs;          /**< entries of vqs; indices need not be contiguous */
 	uint16_t nr_active_pairs; /**< net: pairs that carry traffic (virtio 1.2, 5.1.6.5.6) */
+	/** a driver begins, after a reset; false: one goes on, and keeps what it chose */
+	bool fresh;
 };
 
 /**

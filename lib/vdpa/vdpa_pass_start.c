@@ -178,10 +178,9 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 		.domain = plan->device_domain,
 		.vqs = binding->configs,
 	};
-	bool fresh;
 	int rc;
 
-	rc = prepare_start(binding, plan, &start.nr_vqs, &fresh);
+	rc = prepare_start(binding, plan, &start.nr_vqs, &start.fresh);
 	if (rc != 0 || start.nr_vqs == 0)
 		return;
 	start.nr_active_pairs = active_pairs(binding, plan);
@@ -196,7 +195,7 @@ vdpa_pass_device_start(struct vdpa_binding *binding, const struct vdpa_plan *pla
 	rc = device_started(binding, plan, start.nr_vqs);
 	binding->over_ns[VDPA_PHASE_START] = vdpa_now_ns();
 	if (rc != -ETIMEDOUT)
-		complete_start(binding, plan, fresh);
+		complete_start(binding, plan, start.fresh);
 }
 
 bool

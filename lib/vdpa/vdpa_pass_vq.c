@@ -264,8 +264,7 @@ vdpa_pass_make_config(struct vdpa_binding *binding, const struct vdpa_plan *plan
 		.kick_fd = vq->kick != NULL ? vq->kick->fd : -1,
 	};
 	rc = vdpa_pass_start_state(binding, plan, index, &config->state);
-	if (plan->mode != VDPA_MODE_RELAYED && !vdpa_pass_packed(plan->features))
-		config->inflight = vdpa_inflight_region(plan->inflight, index, vq->size);
+	config->inflight = vdpa_inflight_region(plan->inflight, index, vq->size, plan->features);
 	if (rc == 0 && plan->mode == VDPA_MODE_RELAYED && index != plan->ctrl_vq)
 		return vdpa_relay_vq_prepare(binding->relay, config, vq->call);
 	if (rc == 0)

@@ -321,6 +321,11 @@ vdpa_relay_vq_prepare(struct vdpa_relay *relay, struct vdpa_vq_config *config, s
 	if (rc != 0)
 		return vdpa_error_set(rc, "virtqueue %u: %s", config->index,
 			vring_error_text(vdpa_relay_vq_error(queue->vq)));
+	rc = vdpa_relay_vq_notes(queue->vq, config->inflight);
+	config->inflight = NULL;
+	if (rc != 0)
+		return vdpa_error_set(rc, "virtqueue %u: what a former device took cannot be done",
+			config->index);
 	queue->failed = false;
 	to_relay.fd = queue->shadow_call;
 	rc = vdpa_call_set(&priv->calls[config->index], &to_relay);

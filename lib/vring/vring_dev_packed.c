@@ -2,6 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 
+#include "vring_inflight.h"
 #include "vring_walk.h"
 
 /* Where a burst reads, and how many slots a lawful driver can have filled from there on. */
@@ -9,6 +10,7 @@ struct packed_place {
 	uint16_t slot;
 	bool wrap;
 	uint32_t room;
+	const struct vring_inflight *notes; /* slot is one of theirs; NULL: of the ring */
 };
 
 static const struct vring_packed_desc *
@@ -17,12 +19,23 @@ packed_desc(const struct vring_dev *q, uint16_t slot)
 	return (const struct vring_packed_desc *)q->desc + slot;
 }
 
+static struct vring_desc_copy
+packed_next(const struct vring_dev *q, const struct vring_inflight *notes, uint16_t *slot)
+{
+	const struct vring_packed_desc *from;
+
+	if (notes != NULL)
+		return vring_inflight_desc(notes, slot);
+	*slot = *slot + 1 == q->size ? 0 : *slot + 1;
+	from = packed_desc(q, *slot);
+	return vring_desc_packed(vring_desc_addr(from), vring_desc_tail(from));
+}
+
 /* Follow the slots of a chain; d is the first one's copy, and the last one's id is the buffer's. */
 static enum vring_error
 packed_walk(struct vring_walk *w, const struct packed_place *at, struct vring_desc_copy d,
 	struct vring_done *done)
 {
-	const struct vring_packed_desc *from;
 	uint16_t slot = at->slot;
 	uint32_t slots = 1;
 
@@ -44,10 +57,7 @@ packed_walk(struct vring_walk *w, const struct packed_place *at, struct vring_de
 			break;
 		if (++slots > at->room)
 			return VRING_ERR_LOOP;
-		if (++slot == w->q->size)
-			slot = 0;
-		from = packed_desc(w->q, slot);
-		d = vring_desc_packed(vring_desc_addr(from), vring_desc_tail(from));
+		d = packed_next(w->q, at->notes, &slot);
 	}
 	*done = (struct vring_done){d.next_or_id, (uint16_t)slots, 0};
 	return VRING_ERR_NONE;
@@ -86,7 +96,8 @@ uint16_t
 vring_packed_peek(struct vring_dev *q, struct vring_chain *chains, uint16_t nr,
 	struct vring_seg *segs, uint16_t nr_segs)
 {
-	struct packed_place at = {q->avail, q->avail_wrap, q->size - q->in_flight - q->unflushed};
+	struct packed_place at = {
+		q->avail, q->avail_wrap, q->size - q->in_flight - q->unflushed, NULL};
 	struct vring_hit hit = q->hit;
 	uint16_t done, taken = 0;
 
@@ -148,4 +159,19 @@ vring_packed_push(struct vring_dev *q, const void *done, size_t stride, uint16_t
 	}
 	q->used = slot;
 	q->used_wrap = wrap;
+}
+
+bool
+vring_packed_again(struct vring_dev *q, const struct vring_inflight *notes, uint16_t head,
+	struct vring_chain *chain, struct vring_seg *segs, uint16_t nr_segs)
+{
+	struct packed_place at = {.slot = head, .notes = notes, .room = q->size};
+	struct vring_desc_copy d = vring_inflight_desc(notes, &at.slot);
+
+	if (!packed_slow(q, &at, &d, chain, segs, nr_segs, true))
+		return false;
+	/* it is in flight with as many slots as were noted then */
+	if (chain->done.id >= q->size || notes->slots[chain->done.id] != chain->done.slots)
+		vring_dev_break(q, VRING_ERR_HEAD);
+	return q->error == VRING_ERR_NONE;
 }

@@ -2,7 +2,6 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 
-#include "vring_inflight.h"
 #include "vring_walk.h"
 
 /* Heads are copied out of the available ring this many at a time. */
@@ -147,14 +146,12 @@ vring_split_push(struct vring_dev *q, const void *done, size_t stride, uint16_t 
 }
 
 bool
-vring_dev_again(struct vring_dev *q, uint16_t head, struct vring_chain *chain,
+vring_split_again(struct vring_dev *q, uint16_t head, struct vring_chain *chain,
 	struct vring_seg *segs, uint16_t nr_segs)
 {
 	const struct vring_desc *from = (const struct vring_desc *)q->desc + head;
 	struct vring_desc_copy d;
 
-	if (q->error)
-		return false;
 	if (head >= q->size) {
 		vring_dev_break(q, VRING_ERR_HEAD);
 		return false;

@@ -238,4 +238,14 @@ const struct vring_region *vring_mem_find(const struct vring_mem *mem, uint64_t 
 /** Is all of a range mapped with a permission? @p len not 0. */
 bool vring_mem_covers(const struct vring_mem *mem, uint64_t iova, uint64_t len, uint32_t perm);
 
+struct vring_inflight;
+
+/**
+ * Packed: the next descriptor of a buffer that a former device took (vring_inflight.h).
+ *
+ * @param[in,out] at what vring_inflight_begin() gave, to begin with
+ * @return an empty one without a valid id where the notes were changed meanwhile
+ */
+struct vring_desc_copy vring_inflight_desc(const struct vring_inflight *notes, uint16_t *at);
+
 #endif /* VRING_LAYOUT_H */

@@ -107,4 +107,11 @@ uint16_t vring_packed_peek(struct vring_dev *q, struct vring_chain *chains, uint
 	struct vring_seg *segs, uint16_t nr_segs);
 void vring_packed_push(struct vring_dev *q, const void *done, size_t stride, uint16_t nr);
 
+
+/* vring_dev_again() of each format. */
+bool vring_split_again(struct vring_dev *q, uint16_t head, struct vring_chain *chain,
+	struct vring_seg *segs, uint16_t nr_segs);
+bool vring_packed_again(struct vring_dev *q, const struct vring_inflight *notes, uint16_t head,
+	struct vring_chain *chain, struct vring_seg *segs, uint16_t nr_segs);
+
 #endif /* VRING_WALK_H */

@@ -69,11 +69,14 @@ def test_cancelled_at_any_moment(make_nomad, is_long, device):
     finish(nomad)
 
 
-def test_daemon_killed_with_requests_under_way(make_disks, programs, tools, folder, is_long):
+@pytest.mark.parametrize('feature,card', RINGS)
+@pytest.mark.parametrize('relay', ['auto', 'always'])
+def test_daemon_killed_with_requests_under_way(make_disks, programs, tools, folder, is_long, relay,
+                                               feature, card):
     """The front end connects again, and what was under way is done: by the inflight region."""
-    disks = make_disks(kind='file', devargs='delay_us=3000', queues=2).start()
-    machine = Machine(programs, tools, folder, disks.path, disk=True, queues=2)
-    driver = BlkDriver(machine, queues=2).start()
+    disks = make_disks(kind='file', devargs=f'delay_us=3000,relay={relay}', queues=2).start()
+    machine = Machine(programs, tools, folder, disks.path, disk=True, queues=2, card=card)
+    driver = BlkDriver(machine, wanted=WANTED | feature, queues=2).start()
     requests = DiskTraffic(driver, 5)
     for _ in range(50 if is_long else 3):
         done = sum(requests.done.values())

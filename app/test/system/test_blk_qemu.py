@@ -3,12 +3,17 @@
 """Disks behind a stock QEMU whose driver is the test: requests of every type, good and bad."""
 
 import random
+import re
 import struct
 import subprocess
 
 import pytest
 
+from backend import cpus
+from daemon import Prompt
 from disk import MIB
+from disk_traffic import DiskTraffic
+from proc import wait_until
 from qemu import Machine
 from vhost_user import Feature, bits
 from virtio_blk import (ID_BYTES, IOERR, OK, SECTOR, UNSUPP, UNTOUCHED, WANTED, Blk, BlkDriver, Type,
@@ -257,4 +262,51 @@ def test_memory_is_plugged_under_requests(start):
         if number % 2:
             disk.machine.unplug_dimm(f'd{number}')
         assert disk.read(number, SECTOR) == pattern(number, SECTOR)
+    disks.expect_alive()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize('relay', ['auto', 'always'])
+def test_queues_move_between_workers(start, relay):
+    """A relayed queue's two paths, the relay's and the disk's, are one group."""
+    control, data = cpus()
+    disks, disk = start(queues=2, devargs=f'relay={relay}',
+                        options=['--interactive', '--workers', f'{control},{data}'])
+    prompt = Prompt(disks.running_program)
+    requests = DiskTraffic(disk, 4)
+    each = 2 if relay == 'always' else 1
+
+    def paths():
+        return [int(n) for n in re.findall(r'cpu \d+, (\d+) paths',
+                                           prompt.ask('worker', r'(?s)worker 1  [^\n]*\)\n'))]
+    wait_until(lambda: sum(paths()) == 2 * each, 20, 'both queues are with workers')
+    for move in range(8):
+        done = sum(requests.done.values())
+        queue, worker = move % 2, move // 2 % 2
+        prompt.ask(f'worker move vdpa_sw_blk0 {queue} {worker}',
+                   rf'(?m)^vdpa_sw_blk0: {queue} is with worker {worker}$')
+        if queue:
+            assert paths() == [2 * each * (worker == n) for n in (0, 1)]
+        wait_until(lambda: requests.pump() and sum(requests.done.values()) > done + 20, 20,
+                   'requests complete')
+    requests.verify()
+    disks.expect_alive()
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize('kind', ['file', 'malloc'])
+def test_size_changes_at_run_time(start, kind):
+    disks, disk = start(kind=kind, options=['--interactive'])
+    prompt = Prompt(disks.running_program)
+    for size in (2 * SIZE, 3 * SIZE):
+        last = size // SECTOR - 1
+        assert disk.request(OUT, last, SEC).status == IOERR
+        generation = disk.generation
+        prompt.ask(f'set vdpa_sw_blk0 size {size}', '(?m)^vdpa_sw_blk0: .*$')
+        wait_until(lambda: disk.sectors == last + 1, 20, 'the driver sees the new capacity')
+        assert disk.generation != generation
+        disk.write(last, pattern(size, SECTOR))
+        assert disk.read(last, SECTOR) == pattern(size, SECTOR)
+        assert disk.request(OUT, last + 1, SEC).status == IOERR
+    assert 'error' in prompt.ask(f'set vdpa_sw_blk0 size {SIZE + 1}', '(?m)^error: .*$')
     disks.expect_alive()

@@ -96,6 +96,11 @@ class BlkDriver(PciDriver):
         return self
 
     @property
+    def generation(self) -> int:
+        """Changes with the configuration space (4.1.4.3)."""
+        return self._get(1, 21)
+
+    @property
     def sectors(self) -> int:
         return self.config(4, 0) | self.config(4, 4) << 32
 

@@ -51,6 +51,7 @@
 #define SW_BLK_SLOTS       128  /* requests of a queue with the backend */
 #define SW_BLK_RANGES_MAX  16   /* of a discard or write-zeroes request */
 #define SW_BLK_RANGE_SECTORS_MAX (UINT32_C(1) << 21) /* of each: 1 GiB */
+#define SW_BLK_HANG_NEVER  UINT32_MAX
 #define SW_BLK_BYTES_MAX   (UINT64_C(1) << 60)
 
 extern int sw_blk_logtype;
@@ -98,6 +99,7 @@ struct sw_blk_args {
 	uint32_t blk_size_bytes, physical_bytes; /* powers of two */
 	uint32_t seg_max, size_max_bytes;        /* size_max 0: not offered */
 	char serial[SW_BLK_ID_BYTES + 1];
+	uint32_t hang_after; /* requests of a queue; SW_BLK_HANG_NEVER */
 	uint64_t features; /* offered */
 	struct vdpa_emulated_args common;
 };
@@ -137,6 +139,7 @@ struct sw_blk_vq {
 	bool paused; /* nothing is taken */
 	int memory_rc;
 	uint16_t unsignalled_bursts;
+	uint32_t nr_taken; /* for hang_after, up to that */
 	struct vring_inflight notes; /* of what is with the backend */
 	uint16_t *again, nr_again, again_at; /* what a former device took: done first */
 	struct vdpa_delay delay;

@@ -14,7 +14,8 @@
 const char sw_blk_keys[] =
 	"backend=null|malloc|file,path=PATH,size=BYTES[K|M|G|T],readonly=on|off,num_queues=1-256,"
 	"blk_size=512-65536,physical_block_size=512-65536,seg_max=1-254,size_max=4096-1073741824,"
-	"serial=TEXT,write_cache=on|off,direct=on|off,sqpoll=on|off," VDPA_EMULATED_KEYS;
+	"serial=TEXT,write_cache=on|off,direct=on|off,sqpoll=on|off,"
+	"hang_after=0-1000000000," VDPA_EMULATED_KEYS;
 
 static const char *const backends[] = {
 	[SW_BLK_NULL] = "null",
@@ -36,7 +37,8 @@ enum key {
 	KEY_SERIAL,
 	KEY_WRITE_CACHE,
 	KEY_DIRECT,
-	KEY_SQPOLL
+	KEY_SQPOLL,
+	KEY_HANG_AFTER
 };
 
 static const char *const keys[] = {
@@ -53,6 +55,7 @@ static const char *const keys[] = {
 	[KEY_WRITE_CACHE] = "write_cache",
 	[KEY_DIRECT] = "direct",
 	[KEY_SQPOLL] = "sqpoll",
+	[KEY_HANG_AFTER] = "hang_after",
 	NULL,
 };
 
@@ -156,6 +159,8 @@ parse_key(unsigned int key, const char *name, const char *value, void *arg)
 		return vdpa_arg_bool(name, value, &args->direct);
 	case KEY_SQPOLL:
 		return vdpa_arg_bool(name, value, &args->sqpoll);
+	case KEY_HANG_AFTER:
+		return vdpa_arg_uint32(name, value, 0, 1000000000, &args->hang_after);
 	}
 	return -EINVAL;
 }
@@ -197,6 +202,7 @@ sw_blk_args_parse(const char *name, const char *text, struct sw_blk_args *args)
 		.blk_size_bytes = SW_BLK_SECTOR,
 		.seg_max = 126, /* a ring of 128 holds it with header and status */
 		.write_cache = true,
+		.hang_after = SW_BLK_HANG_NEVER,
 	};
 	rc = vdpa_emulated_parse(text, keys, &args->common, parse_key, args);
 	if (rc == 0)

@@ -180,4 +180,5 @@ VDPA_PMD_PARAMS(vdpa_sw_blk,
 	"serial=<text> "
 	"write_cache=<on|off> "
 	"direct=<on|off> "
-	"sqpoll=<on|off> " VDPA_EMULATED_PMD_PARAMS);
+	"sqpoll=<on|off> "
+	"hang_after=<0-1000000000> " VDPA_EMULATED_PMD_PARAMS);

@@ -72,10 +72,11 @@ write_status(struct sw_blk_vq *vq, struct sw_blk_request *request)
 static inline void
 give_back(struct sw_blk_vq *vq, const struct vring_chain *chains, uint16_t nr)
 {
-	vring_inflight_give(&vq->notes, chains, nr);
+	for (uint16_t i = 0; i < nr; i++)
+		vring_inflight_give(&vq->notes, chains[i].done.id);
 	vring_dev_push_chains(&vq->ring, chains, nr);
 	vring_dev_flush(&vq->ring);
-	vring_inflight_given(&vq->notes, chains, nr, vring_dev_state(&vq->ring).used);
+	vring_inflight_given(&vq->notes, vring_dev_state(&vq->ring).used);
 	if (unlikely(is_logging(vq)))
 		vdpa_dirty_chains(&vq->dev->vdpa, &vq->ring, chains, nr);
 }
@@ -98,6 +99,18 @@ room(const struct sw_blk_vq *vq)
 	return RTE_MIN((unsigned int)BURST, SW_BLK_SLOTS - busy);
 }
 
+/* Key hang_after: it is taken and never done. */
+static inline bool
+hangs(struct sw_blk_vq *vq)
+{
+	if (likely(vq->dev->args.hang_after == SW_BLK_HANG_NEVER))
+		return false;
+	if (vq->nr_taken == vq->dev->args.hang_after)
+		return true;
+	vq->nr_taken++;
+	return false;
+}
+
 /* Hand buffers that were taken to the backend; what is complete at once is given back at once. */
 static void
 do_requests(struct sw_blk_vq *vq, struct vring_chain *chains, uint16_t nr)
@@ -106,6 +119,8 @@ do_requests(struct sw_blk_vq *vq, struct vring_chain *chains, uint16_t nr)
 	uint16_t nr_done = 0;
 
 	for (uint16_t i = 0; i < nr; i++) {
+		if (unlikely(hangs(vq)))
+			continue;
 		if (sw_blk_request_take(vq, &chains[i], &request) &&
 			!vq->dev->backend->submit(vq, &request))
 			continue;
@@ -130,8 +145,8 @@ take_burst(struct sw_blk_vq *vq)
 		return 0;
 	}
 	nr = vdpa_delay_pass(&vq->delay, nr);
+	vring_inflight_take_chains(&vq->notes, &vq->ring, chains, nr);
 	vring_dev_consume(&vq->ring, chains, nr);
-	vring_inflight_take(&vq->notes, chains, nr);
 	do_requests(vq, chains, nr);
 	return nr;
 }
@@ -145,7 +160,8 @@ take_again(struct sw_blk_vq *vq)
 
 	if (room(vq) == 0)
 		return 0;
-	if (!vring_dev_again(&vq->ring, vq->again[vq->again_at], &chain, segs, RTE_DIM(segs))) {
+	if (!vring_dev_again(
+		    &vq->ring, &vq->notes, vq->again[vq->again_at], &chain, segs, RTE_DIM(segs))) {
 		vq_fail(vq);
 		return 0;
 	}

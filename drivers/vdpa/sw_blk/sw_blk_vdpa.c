@@ -63,17 +63,6 @@ set_write_cache(struct sw_blk_dev *dev)
 		vdpa_config_changed(&dev->vdpa);
 }
 
-static bool
-is_fresh(const struct sw_blk_dev *dev, const struct vdpa_start *start)
-{
-	uint16_t fresh = (dev->features & SW_BLK_BIT(VIRTIO_F_RING_PACKED)) != 0 ? 1 << 15 : 0;
-
-	for (uint16_t i = 0; i < start->nr_vqs; i++)
-		if (start->vqs[i].state.avail != fresh)
-			return false;
-	return true;
-}
-
 static int
 sw_blk_start(struct vdpa_device *vdpa, const struct vdpa_start *start)
 {
@@ -85,8 +74,7 @@ sw_blk_start(struct vdpa_device *vdpa, const struct vdpa_start *start)
 	pthread_mutex_lock(&dev->lock);
 	dev->features = start->features;
 	dev->mem = vdpa_domain_mem(start->domain);
-	/* a driver that goes on keeps the mode that it chose */
-	if (is_fresh(dev, start))
+	if (start->fresh)
 		set_write_cache(dev);
 	for (uint16_t i = 0; i < start->nr_vqs && rc == 0; i++)
 		rc = sw_blk_vq_begin(dev, &start->vqs[i]);
@@ -173,6 +161,12 @@ sw_blk_vq_stats(struct vdpa_device *vdpa, uint16_t index, uint64_t *values)
 	return 0;
 }
 
+static const void *
+sw_blk_vq_group(struct vdpa_device *vdpa, uint16_t index)
+{
+	return &sw_blk_of(vdpa)->vqs[index];
+}
+
 static const char *const sw_blk_stat_names[] = {
 #define STAT_NAME(name, text) [SW_BLK_##name] = text,
 	SW_BLK_STATS(STAT_NAME)
@@ -222,6 +216,7 @@ const struct vdpa_device_ops sw_blk_ops = {
 	.vq_start = sw_blk_vq_start,
 	.vq_stop = sw_blk_vq_stop,
 	.vq_stats = sw_blk_vq_stats,
+	.vq_group = sw_blk_vq_group,
 	.vq_stat_names = sw_blk_stat_names,
 	.config_read = sw_blk_config_read,
 	.config_write = sw_blk_config_write,

@@ -15,20 +15,19 @@
 static int
 take_notes(struct sw_blk_vq *vq, const struct vdpa_vq_config *config, struct vring_config *ring)
 {
-	uint16_t used;
+	int nr;
 
-	vq->notes = (struct vring_inflight){0};
 	vq->nr_again = vq->again_at = 0;
 	if (config->inflight == NULL)
 		return 0;
 	vq->again = calloc(config->size, sizeof(*vq->again));
 	if (vq->again == NULL)
 		return vdpa_error_set(-ENOMEM, "%s: out of memory", vq->dev->name);
-	if (vring_split_used_index(ring, &used) != 0)
-		return 0; /* the queue says why */
-	vq->nr_again = vring_inflight_begin(
-		&vq->notes, config->inflight, config->size, used, vq->again);
-	ring->state = (struct vring_state){used + vq->nr_again, used};
+	nr = vring_inflight_begin(&vq->notes, config->inflight, ring, vq->again);
+	if (nr == -ENOMEM || nr == -EBADMSG)
+		return vdpa_error_set(nr, "%s: virtqueue %u: %s", vq->dev->name, vq->index,
+			nr == -ENOMEM ? "out of memory" : "notes of no such queue");
+	vq->nr_again = nr > 0 ? nr : 0; /* less: the queue says why */
 	if (vq->nr_again != 0)
 		SW_BLK_LOG(NOTICE, "%s: virtqueue %u: %u requests are done again", vq->dev->name,
 			vq->index, vq->nr_again);
@@ -38,6 +37,7 @@ take_notes(struct sw_blk_vq *vq, const struct vdpa_vq_config *config, struct vri
 static void
 drop_notes(struct sw_blk_vq *vq)
 {
+	vring_inflight_end(&vq->notes);
 	free(vq->again);
 	vq->again = NULL;
 }
@@ -59,6 +59,7 @@ make_path(struct sw_blk_vq *vq, int kick_fd)
 	vq->path.poll = sw_blk_poll;
 	vq->path.arm = sw_blk_arm;
 	vq->path.end = vq_end;
+	vq->path.group = vq;
 	vq->path.wake_fds[0] = kick_fd;
 	vq->path.wake_fds[1] = -1;
 }
@@ -87,8 +88,10 @@ sw_blk_vq_begin(struct sw_blk_dev *dev, const struct vdpa_vq_config *config)
 	};
 	int rc = take_notes(vq, config, &ring);
 
-	if (rc != 0)
+	if (rc != 0) {
+		drop_notes(vq);
 		return rc;
+	}
 	rc = vring_dev_init(&vq->ring, &ring);
 	if (rc != 0)
 		drop_notes(vq);

@@ -77,7 +77,7 @@ vdpa_vhost_inflight_get(struct vhost_conn *conn, struct vhost_message *msg)
 		return vdpa_vhost_message_end(msg);
 	}
 	msg->payload.inflight.mmap_offset = 0;
-	msg->payload.inflight.mmap_size = nr_vqs * vring_inflight_bytes(vq_size);
+	msg->payload.inflight.mmap_size = nr_vqs * vring_inflight_bytes(vq_size, conn->features);
 	fd = create(msg->payload.inflight.mmap_size);
 	if (fd < 0) {
 		vdpa_vhost_session_fail(conn, "no memory for an inflight region");
