@@ -33,10 +33,13 @@ class Daemon:
         self.sockets = folder / 's'
         self.sockets.mkdir()
         self.environment = {'RUNTIME_DIRECTORY': str(folder)}
+        self.plugins: List[str] = []    # files, for -d
 
     def argv(self, options: Sequence[str], vdevs: Sequence[str] = ()) -> List[str]:
         argv = [str(self.tools.daemon), '--no-huge', '-m', '64', '--no-pci', '--no-telemetry',
                 '--file-prefix', self.folder.name, '--lcores', f'0@{cpus()[0]}']
+        for plugin in self.plugins:
+            argv += ['-d', plugin]
         for vdev in vdevs:
             argv += ['--vdev', vdev]
         return argv + ['--', *options]

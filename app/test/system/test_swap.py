@@ -22,6 +22,9 @@ pytestmark = pytest.mark.ours
 MAC = '02:00:00:00:57:a9'
 MOVED = r'{0}: its front end moved to {1}'
 
+# The parent for vendors to copy: a plug-in of its own.
+SKELETON = {'mgmtdev': 'skeleton', 'backend': None, 'max_vqp': None}
+
 # What the first and the second device have.
 PAIRS = {
     'alike': ({}, {}),
@@ -29,6 +32,7 @@ PAIRS = {
     'no-state': ({'state': 'off'}, {}),
     'no-log': ({}, {'log': 'off', 'state': 'get'}),
     'relayed': ({}, {'relay': 'always'}),
+    'skeleton': (SKELETON, {}),
 }
 
 
@@ -37,6 +41,8 @@ class Ferry:
 
     def __init__(self, programs, tools, folder, nics, first, second, packed=False, bind=None):
         self.daemon = Daemon(programs, tools, folder)
+        if SKELETON in (first, second):
+            self.daemon.plugins = [str(tools.builddir / 'examples/vdpa_skeleton.so')]
         self.nics = nics
         devices = [
             self.daemon.device('a', bind=bind or {}, **{'mac': MAC, 'max_vqp': 1, **first}),
@@ -47,7 +53,7 @@ class Ferry:
             ['--config', self.daemon.config(devices), '--interactive'])
         self.prompt = Prompt(self.program)
         wait_listening(self.daemon.socket('a'))
-        features = BASIC | (bits(Feature.RING_PACKED) if packed else 0)
+        features = BASIC | bits(Feature.MAC) | (bits(Feature.RING_PACKED) if packed else 0)
         self.nic = nics(features=features).bring_up(self.daemon.socket('a'))
         assert self.nic.has(Feature.RING_PACKED) == packed
         self.flows = self.nic.flows([Stream(0)])
@@ -94,8 +100,9 @@ def ferry(programs, tools, folder, nics):
         programs, tools, folder, nics, first or {}, second or {}, **options)
 
 
-@pytest.mark.parametrize('packed', [False, True], ids=['split', 'packed'])
-@pytest.mark.parametrize('pair', sorted(PAIRS))
+@pytest.mark.parametrize('pair, packed', [
+    pytest.param(pair, packed, id=pair + ('-packed' if packed else '-split'))
+    for pair in sorted(PAIRS) for packed in (False, True) if not (packed and pair == 'skeleton')])
 def test_there_and_back(ferry, is_long, pair, packed):
     boat = ferry(*PAIRS[pair], packed=packed)
     pauses = []
@@ -140,6 +147,21 @@ def test_what_a_device_lacks_is_listed(ferry):
     assert boat.at == 'a'
     assert "error" in boat.prompt.ask('swap a to nobody', 'no such device')
     assert 'serves a already' in boat.swap('a')
+    boat.check()
+
+
+def test_what_the_skeleton_lacks_is_listed(ferry):
+    """It cannot take over from a device that promised more than it has."""
+    boat = ferry(second=SKELETON)
+    text = boat.swap()
+    for feature in ('MRG_RXBUF, which the consumer uses', 'RING_PACKED, which the consumer was offered',
+                    'CTRL_VQ, which the consumer was offered'):
+        assert f'b: it does not offer {feature}\n' in text
+    assert 'b: it has 2 virtqueues, the consumer was offered 3\n' in text
+    assert 'a control virtqueue' not in text
+    assert 'b: it cannot announce a guest that has arrived' in text
+    assert 'error: b lacks part of what a was promised; a serves' in text
+    assert boat.at == 'a'
     boat.check()
 
 
