@@ -422,11 +422,21 @@ test_memory_changes_meanwhile(void **state)
 	memory_changes(3, -EAGAIN);
 }
 
+enum ending {
+	FAILS, /* it says so */
+	HANGS,
+	VQ_FAILS, /* it says so of a queue */
+	LIES,     /* the relay finds out what it gave back */
+};
+
 /* A device that fails or hangs with a stand-in: the guest sees a pause and nothing else. */
 static void
-stands_in(enum card_fault fault, uint64_t features)
+stands_in(enum ending ending, uint64_t features)
 {
-	const struct card_conf first = {.name = "c0", .nr_pairs = 1, .hangs = fault == CARD_HANG};
+	const struct card_conf first = {.name = "c0",
+		.nr_pairs = 1,
+		.hangs = ending == HANGS,
+		.relay = ending == LIES ? VDPA_RELAY_ALWAYS : VDPA_RELAY_AUTO};
 	const struct card_conf second = {.name = "c1", .nr_pairs = 1};
 	bool packed = (features & BIT(VIRTIO_F_RING_PACKED)) != 0;
 	struct pair pair;
@@ -436,19 +446,24 @@ stands_in(enum card_fault fault, uint64_t features)
 	assert_int_equal(vdpa_binding_standin_set(pair.guest.binding, "c1"), 0);
 	assert_string_equal(status_of(pair.cards[0]).standin, "c1");
 	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
-	guest_send(&pair.guest, 0, 20);
-	if (fault == CARD_HANG) {
+	if (ending != LIES) /* what it gives back after a lie is not believed, and sent again */
+		guest_send(&pair.guest, 0, 20);
+	if (ending == HANGS) {
 		card_fault(pair.cards[0], "stop", CARD_HANG, 0);
 		assert_int_equal(
 			vdpa_device_relay_set(card_device(pair.cards[0]), VDPA_RELAY_ALWAYS), 0);
-	} else {
+	} else if (ending == FAILS) {
 		vdpa_device_failed(card_device(pair.cards[0]), -EIO, "it is broken");
+	} else if (ending == VQ_FAILS) {
+		vdpa_vq_failed(card_device(pair.cards[0]), 1, -EIO, "its engine is broken");
+	} else {
+		card_lie(pair.cards[0], 1);
 	}
 	for (int i = 0; i < 30000 && status_of(pair.cards[1]).swaps == 0; i++)
 		usleep(1000);
 	assert_int_equal(status_of(pair.cards[1]).swaps, 1);
 	assert_int_equal(status_of(pair.cards[0]).health, VDPA_HEALTH_FAILED);
-	if (fault == CARD_HANG && packed) {
+	if (ending == HANGS && packed) {
 		/* nobody knows where the ring stood: the driver has to reset the device */
 		assert_int_equal(pair.guest.resets, 1);
 		assert_int_equal(guest_reset_rings(&pair.guest), 0);
@@ -471,15 +486,56 @@ test_stand_in_for_a_device_that_fails(void **state)
 {
 	(void)state;
 	for (unsigned int i = 0; i < 4; i++)
-		stands_in(CARD_FAIL, formats[i]);
+		stands_in(FAILS, formats[i]);
+}
+
+static void
+test_stand_in_for_a_device_whose_queue_fails(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		stands_in(VQ_FAILS, formats[i]);
+		/* nobody looks at a packed ring where no buffer is at the device */
+		if ((formats[i] & BIT(VIRTIO_F_RING_PACKED)) == 0)
+			stands_in(LIES, formats[i]);
+	}
+}
+
+static void
+wait_told(const struct pair *pair)
+{
+	for (int i = 0; i < 30000 && __atomic_load_n(&pair->guest.resets, __ATOMIC_SEQ_CST) == 0;
+		i++)
+		usleep(1000);
+	assert_int_equal(pair->guest.resets, 1);
+}
+
+/* A ring that the driver broke is broken on the other device, too. */
+static void
+test_no_stand_in_for_what_the_driver_broke(void **state)
+{
+	const struct card_conf first = {.name = "c0", .nr_pairs = 2};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 2};
+	struct pair pair;
+
+	(void)state;
+	open_pair(&pair, &first, &second, PLAIN);
+	assert_int_equal(vdpa_binding_standin_set(pair.guest.binding, "c1"), 0);
+	vdpa_vq_failed(card_device(pair.cards[0]), 1, -EBADMSG, "the driver broke it");
+	wait_told(&pair);
+	assert_int_equal(guest_exchange(&pair.guest, 1, 100, 30000), 0);
+	assert_int_equal(card_calls(pair.cards[1], "map"), 0);
+	assert_int_equal(status_of(pair.cards[0]).swaps, 0);
+	assert_int_equal(status_of(pair.cards[0]).health, VDPA_HEALTH_DEGRADED);
+	close_pair(&pair);
 }
 
 static void
 test_stand_in_for_a_device_that_hangs(void **state)
 {
 	(void)state;
-	stands_in(CARD_HANG, formats[0]);
-	stands_in(CARD_HANG, formats[2]);
+	stands_in(HANGS, formats[0]);
+	stands_in(HANGS, formats[2]);
 }
 
 /*
@@ -536,16 +592,18 @@ test_stand_in_that_cannot(void **state)
 	struct pair pair;
 
 	(void)state;
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 4; i++) {
+		bool queue = i >= 2;
+
 		open_pair(&pair, &first, &second, PLAIN);
-		assert_int_equal(vdpa_binding_standin_set(pair.guest.binding, names[i]), 0);
-		vdpa_device_failed(card_device(pair.cards[0]), -EIO, "it is broken");
-		for (int k = 0;
-			k < 30000 && __atomic_load_n(&pair.guest.resets, __ATOMIC_SEQ_CST) == 0;
-			k++)
-			usleep(1000);
-		assert_int_equal(pair.guest.resets, 1);
-		assert_int_equal(status_of(pair.cards[0]).health, VDPA_HEALTH_FAILED);
+		assert_int_equal(vdpa_binding_standin_set(pair.guest.binding, names[i % 2]), 0);
+		if (queue)
+			vdpa_vq_failed(card_device(pair.cards[0]), 1, -EIO, "it is broken");
+		else
+			vdpa_device_failed(card_device(pair.cards[0]), -EIO, "it is broken");
+		wait_told(&pair);
+		assert_int_equal(status_of(pair.cards[0]).health,
+			queue ? VDPA_HEALTH_DEGRADED : VDPA_HEALTH_FAILED);
 		close_pair(&pair);
 	}
 }
@@ -600,6 +658,8 @@ main(void)
 		cmocka_unit_test(test_stand_in_for_a_device_that_fails),
 		cmocka_unit_test(test_stand_in_for_a_device_that_hangs),
 		cmocka_unit_test(test_what_a_device_that_hangs_has_is_kept),
+		cmocka_unit_test(test_stand_in_for_a_device_whose_queue_fails),
+		cmocka_unit_test(test_no_stand_in_for_what_the_driver_broke),
 		cmocka_unit_test(test_stand_in_that_cannot),
 		cmocka_unit_test(test_settings_of_the_driver_move),
 	};

@@ -355,8 +355,10 @@ void vdpa_config_changed(struct vdpa_device *dev);
  */
 void vdpa_device_failed(struct vdpa_device *dev, int error, const char *why);
 /**
- * One queue is broken, e.g. by what the driver put there: it is stopped, the others go on,
- * NEEDS_RESET is shown.
+ * One queue is broken. It is stopped, the others go on, NEEDS_RESET is shown: with the error
+ * -EBADMSG, which says that the driver broke it, always. With any other error it is the device that
+ * is at fault: a stand-in takes over the whole device, if its consumer has one that can (the device
+ * is then stopped and reset, as by vdpa_device_failed()), and the driver hears nothing.
  */
 void vdpa_vq_failed(struct vdpa_device *dev, uint16_t index, int error, const char *why);
 /** @} */

@@ -16,16 +16,45 @@
  * so they never overlap. What is wanted is copied under the lock first; ops run without it.
  */
 
-/* A device that says it is broken was stopped and reset. */
-static void
-take_failure(struct vdpa_binding *binding, struct vdpa_session *session, int error)
+/* Stop and reset a device that says it is broken. false: it hangs. */
+static bool
+give_up(struct vdpa_binding *binding, int error)
 {
-	/* a session that stays as it is will be served by the stand-in */
-	bool goes_on = session != NULL && vdpa_swap_standin(binding);
+	struct vdpa_session *session = binding->run.session;
+	bool goes_on;
 
+	if ((session != NULL && vdpa_pass_device_stop(binding) != 0) ||
+		vdpa_pass_device_reset(binding) == -ETIMEDOUT)
+		return false;
+	/* a session that stays as it is will be served by the stand-in */
+	goes_on = session != NULL && vdpa_swap_standin(binding);
 	vdpa_pass_mark_failed(binding, goes_on ? NULL : session, error);
 	if (!goes_on)
 		vdpa_pass_needs_reset(binding, error);
+	return true;
+}
+
+static bool
+take_vq_failure(struct vdpa_binding *binding, uint16_t index)
+{
+	struct vdpa_device_priv *priv = binding->priv;
+	int error = atomic_exchange(&priv->vq_failed[index], 0);
+	struct vdpa_session *session = binding->run.session;
+	const char *why = atomic_load(&priv->vq_failed_why);
+
+	if (error == 0 || session == NULL || !binding->run.vqs[index].ready)
+		return true;
+	if (why == NULL)
+		why = strerror(-error);
+	/* what the driver broke is broken on any device */
+	if (error != -EBADMSG && vdpa_swap_standin(binding)) {
+		vdpa_device_event(
+			priv, VDPA_EVENT_DEVICE_FAILED, "virtqueue %u failed: %s", index, why);
+		return give_up(binding, error);
+	}
+	vdpa_pass_vq_fail(
+		binding, &session->vqs[index], binding->run.vqs[index].base_seq, index, error, why);
+	return true;
 }
 
 static void
@@ -33,33 +62,22 @@ take_reports(struct vdpa_binding *binding)
 {
 	struct vdpa_device_priv *priv = binding->priv;
 	int error = atomic_exchange(&priv->failed, 0);
-	struct vdpa_session *session;
 
 	if (error != 0) {
 		const char *why = atomic_load(&priv->failed_why);
 
 		vdpa_device_event(
 			priv, VDPA_EVENT_DEVICE_FAILED, "%s", why != NULL ? why : strerror(-error));
-		session = binding->run.session;
-		if ((session != NULL && vdpa_pass_device_stop(binding) != 0) ||
-			vdpa_pass_device_reset(binding) == -ETIMEDOUT)
+		if (!give_up(binding, error))
 			return;
-		take_failure(binding, session, error);
 	}
+	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++)
+		if (!take_vq_failure(binding, i))
+			return;
 	if (atomic_exchange(&binding->unserved, false)) {
 		/* it was stopped; whoever is attached now */
 		vdpa_pass_mark_failed(binding, binding->session, -EIO);
 		vdpa_pass_needs_reset(binding, -EIO);
-	}
-	for (uint16_t i = 0; i < priv->contract.nr_vqs; i++) {
-		error = atomic_exchange(&priv->vq_failed[i], 0);
-		session = binding->run.session;
-		if (error != 0 && session != NULL && binding->run.vqs[i].ready) {
-			const char *why = atomic_load(&priv->vq_failed_why);
-
-			vdpa_pass_vq_fail(binding, &session->vqs[i], binding->run.vqs[i].base_seq,
-				i, error, why != NULL ? why : strerror(-error));
-		}
 	}
 }
 
