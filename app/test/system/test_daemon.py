@@ -172,9 +172,9 @@ def test_hung_device_is_fenced_and_named_while_others_stop_well(daemon, op):
                            [LOOPBACK.format(0), LOOPBACK.format(1) + f',hang_op={op}'])
     good = traffic(daemon, 'good', daemon.socket('v0'))
     bad = Frames(daemon.programs, daemon.tools, daemon.folder, daemon.socket('v1'), name='bad',
-                 options=['--frames', '0', '--timeout-s', '30'])
-    program.wait_output('vdpa_sw_net1: attached')
-    time.sleep(0.3)
+                 options=['--frames', '0', '--timeout-s', '60', '--progress'])
+    back = '0' if op == 'start' else '[1-9]'
+    bad.program.wait_output(rf'progress: [1-9]\d* frames sent, {back}', 15.0)
     begin = time.monotonic()
     program.signal(signal.SIGTERM)
     assert program.wait(10) == FENCED
