@@ -125,8 +125,7 @@ compare_queues(struct missing *missing, const struct vdpa_binding *binding,
 				vq->size, to->info.vq_size_min);
 	}
 	if ((has->features & wants->features & BIT(VIRTIO_NET_F_CTRL_VQ)) != 0 &&
-		has->virtio_id == VIRTIO_ID_NET &&
-		(!binding->priv->class_cvq || !to->class_cvq))
+		has->virtio_id == VIRTIO_ID_NET && (!binding->priv->class_cvq || !to->class_cvq))
 		note(missing,
 			"a control virtqueue that a device serves itself cannot be handed over");
 }
