@@ -145,8 +145,15 @@ class LoggedNic(RawNic):
 
 
 def settle():
-    """The device is idle and the class has handed over what it had."""
-    time.sleep(4 * SYNC_S)
+    """The device is idle and the class has handed over what it had.
+
+    Where this thread is woken late others are, too: only naps that end in time count.
+    """
+    calm = 0
+    while calm < 4:
+        start = time.monotonic()
+        time.sleep(SYNC_S)
+        calm = calm + 1 if time.monotonic() - start < 1.5 * SYNC_S else 0
 
 
 def wait_all_marked(nic, log):
@@ -166,16 +173,21 @@ def exact(nic, log, stream, frames, stop=False):
     before, memory = nic.positions(), nic.snapshot()
     bases = []
     run_flows(nic.flows([stream]), frames)
-    if stop:
-        bases = nic.stop()
-    else:
-        settle()
     assert stream.books().clean(), stream.books()
     must, may = nic.ring_pages(before, frames)
-    marked = log.pages()
-    missing = ((must | nic.written | nic.changed_by_device(memory)) - marked)
-    beyond = marked - (may | nic.written)
-    assert not missing and not beyond, f'missing {sorted(missing)}, beyond {sorted(beyond)}'
+    if stop:
+        bases = nic.stop()
+
+    def missing():
+        return (must | nic.written | nic.changed_by_device(memory)) - log.pages()
+
+    end = time.monotonic() + (0 if stop else 20)
+    while missing() and time.monotonic() < end:
+        time.sleep(SYNC_S)
+    if not stop:
+        settle()
+    lost, beyond = missing(), log.pages() - (may | nic.written)
+    assert not lost and not beyond, f'missing {sorted(lost)}, beyond {sorted(beyond)}'
     assert nic.written
     log.clear()
     return bases
