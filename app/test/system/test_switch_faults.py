@@ -35,7 +35,7 @@ PHASES = {
     'starting-direct': ('start', 3, 'log=off'),
     'starting-the-log': ('dirty_start', 1, 'log=on'),
 }
-ERRORS = {'update_memory': 'relay'}     # it failed on the way there
+ERRORS = {'update_memory': 'mapping memory'}
 ENDS = (Disconnected, NoAnswer)
 
 
