@@ -268,13 +268,17 @@ hand_back(struct vdpa_relay_vq *vq, uint32_t nr, struct burst *burst,
 	uint32_t done;
 
 	for (done = 0; done < nr; done++, from++, to++) {
-		uint16_t flags = vring_load16_acquire(&from->flags);
-		uint64_t tail = vring_desc_tail(from);
-		uint32_t len_bytes = (uint32_t)tail;
-		uint16_t id = (uint16_t)(tail >> 32);
+		uint16_t flags = vring_load16_acquire(&from->flags), id;
 		const struct relay_simple *simple;
+		uint32_t len_bytes;
+		uint64_t tail;
 
-		if (!vring_is_used(flags, wrap) || !relay_is_simple(vq, id, in_order))
+		if (!vring_is_used(flags, wrap))
+			break;
+		tail = vring_desc_tail(from);
+		len_bytes = (uint32_t)tail;
+		id = (uint16_t)(tail >> 32);
+		if (!relay_is_simple(vq, id, in_order))
 			break;
 		simple = &vq->simple[id];
 		if (len_bytes > simple->writable_bytes)

@@ -22,7 +22,7 @@ from virtio_pci import NetDriver
 from vnet import Flow
 
 PAGE = 4096
-SLOW = 128 << 10       # bytes a second: does not end by itself
+SLOW = 16 << 10        # bytes a second: does not end by itself
 
 
 def differing_pages(one: Machine, other: Machine) -> List[int]:
@@ -198,7 +198,8 @@ class Nomad:
         self.cancelled_in[self.status()] += 1
         self.machine.qmp.execute('migrate_cancel')
         self._wait_cancelled()
-        assert self.status() == 'cancelled', self.status()
+        # failed: it met the socket that the cancel shut down before the cancel itself
+        assert self.status() in ('cancelled', 'failed'), self.status()
         wait_until(lambda: self.machine.qmp.execute('query-status')['status'] == 'running', 5,
                    'the source goes on')
         target.kill()

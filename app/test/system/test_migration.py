@@ -66,11 +66,15 @@ RINGS = pytest.mark.parametrize('packed, events', [
 def test_there_and_back(make_nomad, is_long, device, packed, events):
     nomad = make_nomad(DEVICES[device], packed=packed, events=events)
 
+    logged = {'log': 'logging: log wanted', 'mirrored': 'relayed: log wanted',
+              'relayed': 'relayed: relay=always'}[device]
+
     def watch():
-        now = mode_of(nomad.backend, nomad.at)
-        assert now['log'] == 'on', now
-        assert now['mode'] == {'log': 'logging: log wanted', 'mirrored': 'relayed: log wanted',
-                               'relayed': 'relayed: relay=always'}[device]
+        """A switch-over may take a moment, and the device is stopped in it."""
+        def now():
+            mode = mode_of(nomad.backend, nomad.at)
+            return mode['log'] == 'on' and mode['mode'] == logged
+        wait_until(now, 2, f'the device is {logged}')
     for hop in range(50 if is_long else 4):
         nomad.move(watch=watch)
         nomad.traffic(0.2)
@@ -87,7 +91,8 @@ def test_buffers_come_back_in_any_order(make_nomad, is_long, packed):
     assert not nomad.driver.has(Feature.IN_ORDER)
 
     def watch():
-        assert mode_of(nomad.backend, nomad.at)['mode'] == 'relayed: log wanted'
+        wait_until(lambda: mode_of(nomad.backend, nomad.at)['mode'] == 'relayed: log wanted', 2,
+                   'the device is relayed')
         nomad.traffic(0.2)
     for hop in range(20 if is_long else 2):
         nomad.move(watch=watch)
