@@ -123,8 +123,8 @@ loopback_returns_every_frame_unchanged_in_every_ring_format(void **state)
 		dev = g.dev;
 		pump(&g, 0, all_sizes, 13, nr_frames);
 		assert_int_equal(net_guest_stop(&g), 0);
-		assert_int_equal(device_stat(dev, TX, "packets"), nr_frames);
-		assert_int_equal(device_stat(dev, RX, "packets"), nr_frames);
+		net_stat_wait(dev, TX, "packets", nr_frames);
+		net_stat_wait(dev, RX, "packets", nr_frames);
 		assert_int_equal(
 			device_stat(dev, TX, "bytes"), sum_sizes(all_sizes, 13, nr_frames));
 		assert_int_equal(
@@ -210,11 +210,11 @@ without_receive_buffers_frames_wait_and_a_kick_moves_them(void **state)
 		net_sleep_ms(30);
 		net_stat_wait(g.dev, RX, "rx_waits", 1);
 		assert_int_equal(net_guest_reap(&g, 0), 0);
-		assert_int_equal(device_stat(g.dev, TX, "packets"), 0);
+		net_stat_wait(g.dev, TX, "packets", 0);
 		assert_int_equal(net_guest_fill(&g, 0, 3), 3);
 		net_stat_wait(g.dev, TX, "packets", 3);
 		net_sleep_ms(30);
-		assert_int_equal(device_stat(g.dev, TX, "packets"), 3);
+		net_stat_wait(g.dev, TX, "packets", 3);
 		net_guest_fill(&g, 0, 20);
 		for (int k = 0; k < 10; k++) {
 			fill_frame(frame, sizeof(frame), k);
@@ -273,9 +273,9 @@ a_frame_that_no_buffer_can_hold_is_dropped_and_counted(void **state)
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, 989)); /* with header 1001 */
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, 988));
 	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), 988);
-	assert_int_equal(device_stat(g.dev, TX, "drop_too_big"), 1);
-	assert_int_equal(device_stat(g.dev, TX, "packets"), 2);
-	assert_int_equal(device_stat(g.dev, RX, "packets"), 1);
+	net_stat_wait(g.dev, TX, "drop_too_big", 1);
+	net_stat_wait(g.dev, TX, "packets", 2);
+	net_stat_wait(g.dev, RX, "packets", 1);
 	net_guest_close(&g);
 
 	/* mergeable: all buffers of the ring together are too small */
@@ -286,7 +286,7 @@ a_frame_that_no_buffer_can_hold_is_dropped_and_counted(void **state)
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, 8000));
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, 7988));
 	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), 7988);
-	assert_int_equal(device_stat(g.dev, TX, "drop_too_big"), 2);
+	net_stat_wait(g.dev, TX, "drop_too_big", 2);
 	net_guest_close(&g);
 	device_del("lo");
 }
@@ -313,7 +313,7 @@ a_frame_beyond_64_kib_is_dropped_and_one_of_64_kib_passes(void **state)
 	assert_true(net_guest_send(&g, 0, NET_SCATTERED, NULL, frame, SW_NET_FRAME_MAX));
 	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), SW_NET_FRAME_MAX);
 	assert_memory_equal(got, frame, SW_NET_FRAME_MAX);
-	assert_int_equal(device_stat(g.dev, TX, "drop_too_big"), 1);
+	net_stat_wait(g.dev, TX, "drop_too_big", 1);
 	net_guest_close(&g);
 	device_del("lo");
 }
@@ -333,10 +333,10 @@ null_takes_every_frame_and_counts_it(void **state)
 		while (!net_guest_send(&g, 1, i % NET_SHAPES, NULL, frame, sizeof(frame)))
 			net_sleep_ms(1);
 	net_stat_wait(g.dev, 3, "packets", 500);
-	assert_int_equal(device_stat(g.dev, 3, "bytes"), 500 * 200);
-	assert_int_equal(device_stat(g.dev, 3, "drop_null"), 500);
+	net_stat_wait(g.dev, 3, "bytes", 500 * 200);
+	net_stat_wait(g.dev, 3, "drop_null", 500);
 	assert_drops(g.dev, 3, 500);
-	assert_int_equal(device_stat(g.dev, 2, "packets"), 0);
+	net_stat_wait(g.dev, 2, "packets", 0);
 	assert_int_equal(net_guest_receive(&g, 1, NULL, frame, sizeof(frame)), -1);
 	net_guest_close(&g);
 	device_del("nul");
@@ -383,8 +383,8 @@ headers_of_offloads_that_were_not_agreed_do_no_harm(void **state)
 		assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, len));
 	net_stat_wait(g.dev, TX, "drop_header", SW_NET_FRAME_MIN);
 	assert_int_equal(net_guest_receive(&g, 0, NULL, got, sizeof(got)), -1);
-	assert_int_equal(device_stat(g.dev, RX, "packets"), NET_SHAPES);
-	assert_int_equal(device_stat(g.dev, TX, "packets"), NET_SHAPES + 255 + SW_NET_FRAME_MIN);
+	net_stat_wait(g.dev, RX, "packets", NET_SHAPES);
+	net_stat_wait(g.dev, TX, "packets", NET_SHAPES + 255 + SW_NET_FRAME_MIN);
 	net_guest_close(&g);
 	device_del("lo");
 }
@@ -442,7 +442,7 @@ an_unfinished_checksum_is_completed_for_a_receiver_that_did_not_agree(void **sta
 			nr++;
 		}
 	}
-	assert_int_equal(device_stat(g.dev, TX, "csum_done"), nr);
+	net_stat_wait(g.dev, TX, "csum_done", nr);
 	assert_true(nr > 200);
 	net_guest_close(&g);
 	device_del("lo");
@@ -497,7 +497,7 @@ an_unfinished_checksum_passes_to_a_receiver_that_agreed(void **state)
 	assert_int_equal(hdr.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
 	assert_int_equal(hdr.csum_start, 34);
 	assert_int_equal(hdr.csum_offset, 16);
-	assert_int_equal(device_stat(g.dev, TX, "csum_done"), 0);
+	net_stat_wait(g.dev, TX, "csum_done", 0);
 	net_guest_close(&g);
 	device_del("lo");
 }
@@ -651,7 +651,7 @@ a_stop_and_a_start_lose_and_repeat_nothing(void **state)
 			}
 			assert_int_equal(net_guest_receive(&g, 0, NULL, got, sizeof(got)), -1);
 		}
-		assert_int_equal(device_stat(g.dev, TX, "packets"), out);
+		net_stat_wait(g.dev, TX, "packets", out);
 		net_guest_close(&g);
 		device_del("lo");
 	}

@@ -176,7 +176,7 @@ bad_ring(const struct bad_ring_case *c, uint64_t features, bool receive, uint16_
 	net_neighbour_goes_on();
 	if (used(&g, q, at) != at)
 		fail_msg("%s: something was given back", bad_ring_name(c));
-	assert_int_equal(device_stat(g.dev, q->index, "packets"), at);
+	net_stat_wait(g.dev, q->index, "packets", at);
 	close_bad(&g);
 }
 
@@ -481,7 +481,7 @@ receive_buffers_taken_away_stop_that_queue(void **state)
 		assert_int_equal(net_guest_shrink(&g, GOOD_IOVA - NET_GUEST_IOVA), 0);
 		assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 		stops(&g, &g.pairs[0].rx, "receive buffers gone", "outside the peer");
-		assert_int_equal(device_stat(g.dev, 0, "packets"), BEFORE);
+		net_stat_wait(g.dev, 0, "packets", BEFORE);
 		transmit_goes_on(&g);
 		net_neighbour_goes_on();
 		close_bad(&g);

@@ -200,7 +200,7 @@ fail_op_makes_an_op_fail_and_leaves_nothing_running(void **state)
 	net_guest_stop(&g);
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 	net_sleep_ms(20);
-	assert_int_equal(device_stat(g.dev, TX, "packets"), 0);
+	net_stat_wait(g.dev, TX, "packets", 0);
 	net_guest_close(&g);
 	device_del("v");
 
@@ -292,7 +292,7 @@ a_hanging_stop_is_fenced_and_a_neighbour_goes_on(void **state)
 		assert_true(net_guest_send(&n, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 		assert_int_equal(net_guest_wait(&n, 0, NULL, got, sizeof(got), 30000), 64);
 	}
-	assert_int_equal(device_stat(g.dev, TX, "packets"), packets);
+	net_stat_wait(g.dev, TX, "packets", packets);
 	assert_int_equal(net_guest_reap(&g, 0), 0);
 	/* it may not be freed: the op is inside */
 	assert_int_equal(g.dev->mgmtdev->dev_del(g.dev->mgmtdev, g.dev, true), -EBUSY);

@@ -147,7 +147,7 @@ reordered_in_rounds(const char *args, uint64_t features, uint32_t bytes, uint32_
 		assert_int_equal(net_guest_start(&g, 1), 0);
 		reordered += take_once_each(&g, bytes, BURST);
 	}
-	assert_int_equal(device_stat(g.dev, RX, "packets"), 20 * BURST);
+	net_stat_wait(g.dev, RX, "packets", 20 * BURST);
 	close_guest(&g);
 	return reordered;
 }
@@ -266,7 +266,7 @@ a_device_hangs_after_its_frames_and_stops_when_told(void **state)
 					FRAME_BYTES);
 		}
 		assert_int_equal(net_guest_receive(&g, 0, NULL, got, sizeof(got)), -1);
-		assert_int_equal(device_stat(g.dev, TX, "packets"), 5);
+		net_stat_wait(g.dev, TX, "packets", 5);
 		before_us = net_now_us();
 		assert_int_equal(net_guest_stop(&g), 0);
 		assert_in_range(net_now_us() - before_us, 0, 2000000);
@@ -276,7 +276,7 @@ a_device_hangs_after_its_frames_and_stops_when_told(void **state)
 		g.base_seq++;
 		assert_int_equal(net_guest_start(&g, 1), 0);
 		assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 20), -1);
-		assert_int_equal(device_stat(g.dev, TX, "packets"), 5);
+		net_stat_wait(g.dev, TX, "packets", 5);
 		net_guest_close(&well);
 		device_del("well");
 		close_guest(&g);
@@ -302,8 +302,8 @@ frames_for_a_hung_peer_wait(void **state)
 	for (int k = 0; k < 3; k++)
 		assert_int_equal(net_guest_wait(&r, 0, NULL, got, sizeof(got), 2000), FRAME_BYTES);
 	net_sleep_ms(20);
-	assert_int_equal(device_stat(l.dev, TX, "packets"), 3);
-	assert_int_equal(device_stat(r.dev, RX, "packets"), 3);
+	net_stat_wait(l.dev, TX, "packets", 3);
+	net_stat_wait(r.dev, RX, "packets", 3);
 	/* and what it sends is another queue's */
 	send_burst(&r, FRAME_BYTES, 0, 10);
 	net_stat_wait(l.dev, RX, "packets", 3);
@@ -337,7 +337,7 @@ a_worker_sleeps_beside_a_hung_device(void **state)
 	before = processor_us();
 	net_sleep_ms(400);
 	assert_in_range(processor_us() - before, 0, 200000);
-	assert_int_equal(device_stat(g.dev, TX, "packets"), 0);
+	net_stat_wait(g.dev, TX, "packets", 0);
 	close_guest(&g);
 }
 

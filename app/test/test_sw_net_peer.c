@@ -80,10 +80,10 @@ frames_of_one_end_arrive_at_the_other_whatever_each_agreed(void **state)
 		open_guest(&b, "b", formats[i % 4]);
 		for (uint32_t k = 0; k < 100; k++)
 			exchange(&a, &b, 60 + k * 89, k);
-		assert_int_equal(device_stat(a.dev, TX, "packets"), 100);
-		assert_int_equal(device_stat(b.dev, RX, "packets"), 100);
-		assert_int_equal(device_stat(b.dev, TX, "packets"), 100);
-		assert_int_equal(device_stat(a.dev, RX, "packets"), 100);
+		net_stat_wait(a.dev, TX, "packets", 100);
+		net_stat_wait(b.dev, RX, "packets", 100);
+		net_stat_wait(b.dev, TX, "packets", 100);
+		net_stat_wait(a.dev, RX, "packets", 100);
 		net_guest_close(&a);
 		net_guest_close(&b);
 		device_del("a");
@@ -205,7 +205,7 @@ frames_wait_for_a_running_receiver_without_buffers(void **state)
 		assert_true(net_guest_send(&a, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 	}
 	net_sleep_ms(30);
-	assert_int_equal(device_stat(a.dev, TX, "packets"), 0);
+	net_stat_wait(a.dev, TX, "packets", 0);
 	for (int i = 0; i < 60; i++) {
 		net_guest_fill(&b, 0, 1);
 		assert_int_equal(net_guest_wait(&b, 0, NULL, got, sizeof(got), 30000), 100);
@@ -375,7 +375,7 @@ an_end_may_come_and_go_under_load(void **state)
 	net_stat_wait(a.dev, TX, "packets", sent);
 	/* each frame went to the other end, or found that it was down */
 	assert_int_equal(device_stat(a.dev, TX, "drop_peer_down") + arrived, sent);
-	assert_int_equal(device_stat(a.dev, TX, "drop_rx_off"), 0);
+	net_stat_wait(a.dev, TX, "drop_rx_off", 0);
 	net_guest_close(&a);
 	device_del("a");
 }
@@ -408,7 +408,7 @@ a_guest_is_announced_to_the_other_end(void **state)
 			assert_int_equal(net_guest_wait(&b, 0, NULL, got, sizeof(got), 30000), 60);
 			assert_memory_equal(got, wanted, sizeof(wanted));
 		}
-		assert_int_equal(device_stat(b.dev, RX, "packets"), 4);
+		net_stat_wait(b.dev, RX, "packets", 4);
 		assert_int_equal(vdpa_session_announce(a.session, group), -EINVAL);
 		assert_int_equal(vdpa_session_announce(a.session, zero), -EINVAL);
 		/* it hears nothing of its own */

@@ -116,8 +116,8 @@ frames_go_to_the_ethdev_and_come_from_it(void **state)
 		net_device_add("a", PORT);
 		open_guest(&g, formats[i], 1);
 		frames_come_back(&g, 0, 200);
-		assert_int_equal(device_stat(g.dev, TX, "packets"), 200);
-		assert_int_equal(device_stat(g.dev, RX, "packets"), 200);
+		net_stat_wait(g.dev, TX, "packets", 200);
+		net_stat_wait(g.dev, RX, "packets", 200);
 		net_guest_close(&g);
 		device_del("a");
 	}

@@ -502,8 +502,8 @@ frames_stay_in_order(
 		}
 	}
 	assert_true(sent > 400);
-	assert_int_equal(device_stat(from->dev, TX, "packets"), sent);
-	assert_int_equal(device_stat(to->dev, RX, "packets"), sent);
+	net_stat_wait(from->dev, TX, "packets", sent);
+	net_stat_wait(to->dev, RX, "packets", sent);
 }
 
 static const uint64_t formats[] = {
