@@ -16,11 +16,11 @@ Installs what is missing, builds, and runs the tests. Trees are build-test-RELEA
 checkout; what each step printed is in their folder results/.
 
   --all-releases   also on Debian 13 and Debian testing (devtools/distro.sh), one after the other
-                   and beside this machine's own: most tests wait more than they work
+                   and beside this machine's own: most tests wait more than they work.
+                   A system test that fails is run again, three times and with nothing
+                   beside it; if it passes each time it counts as passed and is listed as unsteady
   --sample         of each system test only the first and the last set of parameters; the other
                    releases of --all-releases run like that, unless --long
-                   A system test that fails there is run again, three times and with nothing
-                   beside it; if it passes each time it counts as passed and is listed as unsteady
   --release NAME   only on this release: trixie, forky, or this machine's own
   --only STEPS     only these steps, separated by commas (see below); "build" is always done
   --long           the large counts, hours instead of minutes

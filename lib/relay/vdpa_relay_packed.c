@@ -269,7 +269,6 @@ hand_back(struct vdpa_relay_vq *vq, uint32_t nr, struct burst *burst,
 
 	for (done = 0; done < nr; done++, from++, to++) {
 		uint16_t flags = vring_load16_acquire(&from->flags), id;
-		const struct relay_simple *simple;
 		uint32_t len_bytes;
 		uint64_t tail;
 
@@ -278,19 +277,8 @@ hand_back(struct vdpa_relay_vq *vq, uint32_t nr, struct burst *burst,
 		tail = vring_desc_tail(from);
 		len_bytes = (uint32_t)tail;
 		id = (uint16_t)(tail >> 32);
-		if (!relay_is_simple(vq, id, in_order))
+		if (!relay_use_simple(vq, id, &len_bytes, written, in_order, log))
 			break;
-		simple = &vq->simple[id];
-		if (len_bytes > simple->writable_bytes)
-			len_bytes = simple->writable_bytes;
-		if (log) {
-			if (VRING_UNLIKELY(written->nr >= written->nr_max))
-				break;
-			relay_report(written, simple->iova, len_bytes);
-		}
-		vq->held[id] = RELAY_FREE;
-		if (in_order)
-			relay_order_drop(vq);
 		flags = to_flags | (flags & VRING_DESC_F_WRITE);
 		burst_put(burst, to, (uint64_t)flags << 48 | (uint64_t)id << 32 | len_bytes);
 	}

@@ -155,6 +155,32 @@ relay_report(struct vdpa_relay_written *written, uint64_t iova, uint64_t len_byt
 	written->ranges[written->nr++] = (struct vring_range){iova, len_bytes};
 }
 
+/*
+ * The device used this id: forget the buffer if it is a simple one whose turn it is. len_bytes
+ * becomes no more than there was room for. False: it is not, or there is no room left to report.
+ */
+static inline __attribute__((always_inline)) bool
+relay_use_simple(struct vdpa_relay_vq *vq, uint32_t id, uint32_t *len_bytes,
+	struct vdpa_relay_written *written, const bool in_order, const bool log)
+{
+	const struct relay_simple *simple;
+
+	if (!relay_is_simple(vq, id, in_order))
+		return false;
+	simple = &vq->simple[id];
+	if (*len_bytes > simple->writable_bytes)
+		*len_bytes = simple->writable_bytes;
+	if (log) {
+		if (VRING_UNLIKELY(written->nr >= written->nr_max))
+			return false;
+		relay_report(written, simple->iova, *len_bytes);
+	}
+	vq->held[id] = RELAY_FREE;
+	if (in_order)
+		relay_order_drop(vq);
+	return true;
+}
+
 void vdpa_relay_break(struct vdpa_relay_vq *vq, enum vring_error error, bool device);
 /* Check one descriptor of the guest and keep what completion needs. */
 enum vring_error vdpa_relay_take_desc(

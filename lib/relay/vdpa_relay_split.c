@@ -221,21 +221,9 @@ hand_back(struct vdpa_relay_vq *vq, uint32_t done, uint32_t nr, struct vdpa_rela
 		/* a used element: id, length; read as one */
 		uint64_t entry = vring_desc_addr(&from[from_at & mask]);
 		uint32_t id = (uint32_t)entry, len_bytes = (uint32_t)(entry >> 32);
-		const struct relay_simple *simple;
 
-		if (!relay_is_simple(vq, id, in_order))
+		if (!relay_use_simple(vq, id, &len_bytes, written, in_order, log))
 			break;
-		simple = &vq->simple[id];
-		if (len_bytes > simple->writable_bytes)
-			len_bytes = simple->writable_bytes;
-		if (log) {
-			if (VRING_UNLIKELY(written->nr >= written->nr_max))
-				break;
-			relay_report(written, simple->iova, len_bytes);
-		}
-		vq->held[id] = RELAY_FREE;
-		if (in_order)
-			relay_order_drop(vq);
 		to[to_at & mask] = (struct vring_used_elem){htole32(id), htole32(len_bytes)};
 	}
 	vq->in_flight -= done - first;
