@@ -193,6 +193,7 @@ card_lie(struct card *card, uint16_t index)
 	vq->ring.in_flight++; /* or lib/vring will not write it */
 	vring_dev_push_chains(&vq->ring, &lie, 1);
 	vring_dev_flush(&vq->ring);
+	vq->runs = false; /* or the card's own look at the ring blames the driver */
 	rc = write(vq->call_fd, &one, sizeof(one));
 	(void)rc;
 	pthread_mutex_unlock(&card->lock);

@@ -56,7 +56,7 @@ void card_on_step(struct card *card,
 	void (*fn)(struct card *card, const char *op, bool after, void *arg), void *arg);
 /** The next call of an op (or, with CARD_DELAY, every call) goes wrong. ms: how long a delay is. */
 void card_fault(struct card *card, const char *op, enum card_fault fault, unsigned int ms);
-/** Give back a buffer of a queue that it never had. */
+/** Give back a buffer of a queue that it never had, and serve the queue no more. */
 void card_lie(struct card *card, uint16_t index);
 /** Let all that hangs go on. */
 void card_release(struct card *card);

@@ -367,6 +367,20 @@ now_ms(void)
 }
 
 int
+guest_sent(struct guest *guest, uint16_t pair, unsigned int timeout_ms)
+{
+	uint64_t until = now_ms() + timeout_ms;
+
+	while (guest->drv[2 * pair + 1].in_flight > 0) {
+		if (now_ms() > until)
+			return -ETIMEDOUT;
+		guest_poll(guest, pair);
+		usleep(20);
+	}
+	return 0;
+}
+
+int
 guest_exchange(struct guest *guest, uint16_t pair, unsigned int nr, unsigned int timeout_ms)
 {
 	uint64_t until = now_ms() + timeout_ms;

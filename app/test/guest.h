@@ -66,6 +66,8 @@ void guest_hotplug(struct guest *guest, bool plugged);
 unsigned int guest_send(struct guest *guest, uint16_t pair, unsigned int nr);
 /** Take back what is there on a pair, check it. */
 void guest_poll(struct guest *guest, uint16_t pair);
+/** Wait until each frame sent on a pair has been given back. @return 0; -ETIMEDOUT */
+int guest_sent(struct guest *guest, uint16_t pair, unsigned int timeout_ms);
 /**
  * Send nr frames on a pair and wait until all are back. @return 0; -ETIMEDOUT; -EILSEQ something
  * changed
