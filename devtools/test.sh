@@ -17,8 +17,9 @@ checkout; what each step printed is in their folder results/.
 
   --all-releases   also on Debian 13 and Debian testing (devtools/distro.sh), one after the other
                    and beside this machine's own: most tests wait more than they work.
-                   A system test that fails is run again, three times and with nothing
-                   beside it; if it passes each time it counts as passed and is listed as unsteady
+                   A unit or system test that fails is run again, three times and with
+                   nothing beside it; if it passes each time it counts as passed and is listed as
+                   unsteady
   --sample         of each system test only the first and the last set of parameters; the other
                    releases of --all-releases run like that, unless --long
   --release NAME   only on this release: trixie, forky, or this machine's own
@@ -124,8 +125,8 @@ build() {
 	step "$tree" "$name" configure_and_build "$tree" "$@"
 }
 
-# unit TREE NAME ARGUMENT...: meson's tests, their log moved to the results.
-unit() {
+# meson_test TREE NAME ARGUMENT...: meson's tests, their log moved to the results.
+meson_test() {
 	local tree=$1 name=$2 rc=0
 	shift 2
 	rm -f "$tree"/meson-logs/testlog*.json
@@ -133,6 +134,27 @@ unit() {
 	# With --wrapper the name has the wrapper's in it.
 	mv "$tree"/meson-logs/testlog*.json "$tree/results/$name.json" || rc=1
 	return $rc
+}
+
+# unit TREE ARGUMENT...: the step of this name; how it was run is kept for unit_again().
+unit() {
+	local tree=$1
+	shift
+	: > "$tree/unit.arguments"
+	[ $# = 0 ] || printf '%s\n' "$@" > "$tree/unit.arguments"
+	meson_test "$tree" unit "$@"
+}
+
+# unit_again TREE
+unit_again() {
+	local tree=$1 report=$1/results/unit.json arguments failed turn
+	[ -e "$report" ] || return 0
+	mapfile -t arguments < "$tree/unit.arguments"
+	mapfile -t failed < <(/usr/bin/python3 -B devtools/test_summary.py --failed-in "$report")
+	[ ${#failed[@]} -gt 0 ] || return 0
+	for turn in 1 2 3; do
+		meson_test "$tree" "unit.again-$turn" "${arguments[@]}" "${failed[@]}" || true
+	done
 }
 
 # pytest TREE NAME ARGUMENT...
@@ -153,7 +175,13 @@ system() {
 
 # Releases are tested beside each other. Was it the load that made a test fail?
 test_again() {
-	local turn
+	local turn unit_tree
+	for unit_tree in "$tree" "$tree"-*; do
+		if [ -d "$unit_tree" ]; then unit_again "$unit_tree"; fi
+	done
+	if [ ! -e "$tree/results/system.xml" ] || grep -q '^0 ' "$tree/results/system.status"; then
+		return
+	fi
 	for turn in 1 2 3; do
 		system "system.again-$turn" --failed-in "$tree/results/system.xml"
 	done
@@ -164,7 +192,7 @@ test_release() {
 	local mutations=false
 	if [ $long = yes ] || [ $inside = no ]; then mutations=true; fi
 	build "$tree" build -Dmutations=$mutations || return
-	if wanted unit; then unit "$tree" unit || true; fi
+	if wanted unit; then unit "$tree" || true; fi
 	if wanted tools; then
 		pytest "$tree" tools "$root_dir/app/test/build" --builddir "$tree" || true
 	fi
@@ -207,8 +235,7 @@ test_host() {
 	local headers
 	if wanted lint; then step "$tree" lint devtools/lint.sh || true; fi
 	if wanted asan && build "$tree-asan" build -Db_sanitize=address,undefined; then
-		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-			unit "$tree-asan" unit --suite unit --timeout-multiplier 3 || true
+		unit "$tree-asan" --suite unit --timeout-multiplier 3 || true
 	fi
 	if asked_for asan-system && build "$tree-asan" build -Db_sanitize=address,undefined; then
 		sanitized_system asan dirty_log migration switch_faults hostile raw_client faults \
@@ -218,20 +245,20 @@ test_host() {
 	# kernel randomises much.
 	if wanted tsan && build "$tree-tsan" build -Db_sanitize=thread \
 		-Dc_args=-Wno-tsan; then
-		TSAN_OPTIONS=halt_on_error=1 unit "$tree-tsan" unit --suite unit \
-			--timeout-multiplier 4 --wrapper 'setarch -R' || true
+		unit "$tree-tsan" --suite unit --timeout-multiplier 4 \
+			--wrapper 'setarch -R' || true
 	fi
 	if asked_for tsan-system && build "$tree-tsan" build -Db_sanitize=thread \
 		-Dc_args=-Wno-tsan; then
 		sanitized_system tsan dirty_log migration switch_faults
 	fi
 	if wanted clang && CC=clang CXX=clang++ build "$tree-clang" build; then
-		unit "$tree-clang" unit || true
+		unit "$tree-clang" || true
 	fi
 	if wanted fuzz; then
 		ninja_targets=fuzzers
 		if CC=clang CXX=clang++ build "$tree-fuzz" build -Dfuzz=true -Db_lundef=false; then
-			unit "$tree-fuzz" unit --suite fuzz || true
+			unit "$tree-fuzz" --suite fuzz || true
 		fi
 		ninja_targets=
 	fi
@@ -239,7 +266,7 @@ test_host() {
 		mkdir -p "$tree-headers/results"
 		if headers=$(devtools/dpdk_source.sh 2> "$tree-headers/results/reason"); then
 			if build "$tree-headers" build "-Ddpdk_source=$headers"; then
-				unit "$tree-headers" unit || true
+				unit "$tree-headers" || true
 			fi
 		else
 			mv "$tree-headers/results/reason" "$tree-headers/results/headers.skipped"
@@ -274,6 +301,7 @@ done
 cd "$root_dir"
 [ $long = no ] || export VDPA_TEST_LONG=1
 export PYTHONDONTWRITEBYTECODE=1
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
 
 if [ $inside != no ]; then
 	release=$(host_release)
@@ -336,10 +364,7 @@ others=
 for release in "${releases[@]}"; do
 	tree=$root_dir/build-test-$release
 	trees+=("$tree" "$tree"-*)
-	if [ ${#foreign[@]} = 0 ] || [ ! -e "$tree/results/system.xml" ] ||
-		grep -q '^0 ' "$tree/results/system.status"; then
-		continue
-	fi
+	[ ${#foreign[@]} -gt 0 ] || continue
 	if [ "$release" = "$host" ]; then test_again; else test_others --inside-again "$release"; fi
 done
 rc=0

@@ -4,12 +4,17 @@
 """Sums up what devtools/test.sh ran: a table, skips with their reasons, logs of what failed.
 
 usage: test_summary.py TREE...
+       test_summary.py --failed-in REPORT.json
 
 Each tree's folder results/ has, per step, NAME.status (exit code and seconds), NAME.log, and
 where tests were counted NAME.json (meson) or NAME.xml (pytest). NAME.skipped holds the reason why
-a step could not run. NAME.again-N.xml are runs of what failed in NAME.xml, with nothing beside them:
-a test that passed in all of them was let down by the load of the machine. It counts as passed and
-is listed as unsteady, with its log. Exit code: 0 nothing failed, 1 something did, or nothing ran.
+a step could not run. NAME.again-N.json or .xml are runs of what failed in NAME, with nothing beside
+them: a test that passed in all of them was let down by the load of the machine. It counts as passed
+and is listed as unsteady, with its log; but what a sanitizer found is a fault however often the test
+passes. Exit code: 0 nothing failed, 1 something did, or nothing ran.
+
+With --failed-in: prints the programs that failed in a meson test log, for such runs; none where
+there are so many that it was no accident.
 """
 
 import json
@@ -22,9 +27,11 @@ from pathlib import Path
 
 TAIL_LINES = 60
 CMOCKA_LINE = re.compile(r"\[\s*(OK|FAILED|SKIPPED)\s*\] (.*)")
-NOT_PASSED = {"failure", "error", "skipped"}
+MOST_FAILED = 10
 TIMES_ALONE = 3
+FINDING = re.compile(r"Sanitizer|runtime error:|libFuzzer")
 MESON_PASSED = ("OK", "EXPECTEDFAIL")
+MESON_NOT_FAILED = MESON_PASSED + ("SKIP",)
 
 
 @dataclass
@@ -34,7 +41,7 @@ class Step:
     tree: str
     name: str
     seconds: int = 0
-    passed: int = 0
+    passed: list = field(default_factory=list)  # names
     failed: list = field(default_factory=list)  # (name, log)
     skipped: list = field(default_factory=list)  # (name, reason)
     unsteady: list = field(default_factory=list)  # (name, log of when it failed)
@@ -63,22 +70,28 @@ def cmocka_cases(output):
     return cases
 
 
-def add_meson(step, path):
-    """Counts a meson test log: the functions of cmocka programs, else one a program."""
+def meson_tests(path):
+    """(name, what meson says of it) of each program in a meson test log."""
     for line in path.read_text(encoding="utf-8").splitlines():
         test = json.loads(line)
-        name = test["name"].split(" / ")[-1].split(":")[-1]
+        yield test["name"].split(" / ")[-1].split(":")[-1], test
+
+
+def add_meson(step, path):
+    """Counts a meson test log: the functions of cmocka programs, else one a program."""
+    for name, test in meson_tests(path):
         output = test.get("stdout", "") + "\n" + test.get("stderr", "")
         cases = cmocka_cases(output)
         failures = [case for case, (result, _) in cases.items() if result == "FAILED"]
-        step.passed += sum(result == "OK" for result, _ in cases.values())
+        step.passed += [f"{name}: {case}" for case, (result, _) in cases.items()
+                        if result == "OK"]
         step.skipped += [(f"{name}: {case}", reason) for case, (result, reason) in cases.items()
                          if result == "SKIPPED"]
         if test["result"] == "SKIP" and not cases:
             step.skipped.append((name, last_line(test.get("stdout", "") or output)))
         elif test["result"] in MESON_PASSED and not cases:
-            step.passed += 1
-        elif test["result"] not in MESON_PASSED + ("SKIP",):
+            step.passed.append(name)
+        elif test["result"] not in MESON_NOT_FAILED:
             log = f"{test['result']}\n{tail(output)}"
             step.failed += [(f"{name}: {case}", log if case == failures[0] else "see above")
                             for case in failures] or [(name, log)]
@@ -102,19 +115,32 @@ def add_pytest(step, path):
         elif skip is not None:
             step.skipped.append((name, skip.get("message", "no reason given")))
         else:
-            step.passed += 1
+            step.passed.append(name)
+
+
+ADD = {".json": add_meson, ".xml": add_pytest}
+
+
+def passed_in(step, test):
+    """Whether a test, or all that there is of a program, passed in a step."""
+    def is_of(name):
+        return name == test or name.startswith(f"{test}: ")
+
+    return any(map(is_of, step.passed)) and not any(is_of(name) for name, _ in step.failed)
 
 
 def forgive_unsteady(step, path):
-    """Takes out of the failed tests of a pytest report those that passed each time alone."""
-    reports = sorted(path.parent.glob(f"{path.stem}.again-*.xml"))
-    if len(reports) < TIMES_ALONE:
+    """Takes out of the failed tests of a report those that passed each time alone."""
+    alone = []
+    for report in path.parent.glob(f"{path.stem}.again-*{path.suffix}"):
+        alone.append(Step(step.tree, step.name))
+        ADD[path.suffix](alone[-1], report)
+    if len(alone) < TIMES_ALONE:
         return
-    passed = [{name_of(case) for case in ElementTree.parse(report).iter("testcase")
-               if NOT_PASSED.isdisjoint(child.tag for child in case)} for report in reports]
-    step.unsteady = [test for test in step.failed if all(test[0] in names for names in passed)]
+    step.unsteady = [(test, log) for test, log in step.failed
+                     if not FINDING.search(log) and all(passed_in(turn, test) for turn in alone)]
     step.failed = [test for test in step.failed if test not in step.unsteady]
-    step.passed += len(step.unsteady)
+    step.passed += [test for test, _ in step.unsteady]
 
 
 def steps_of(tree):
@@ -127,21 +153,19 @@ def steps_of(tree):
             continue
         code, seconds = map(int, path.read_text().split())
         step = Step(tree.name.removeprefix("build-test-"), path.stem, seconds)
-        counted = True
-        if path.with_suffix(".json").is_file():
-            add_meson(step, path.with_suffix(".json"))
-        elif path.with_suffix(".xml").is_file():
-            add_pytest(step, path.with_suffix(".xml"))
-            forgive_unsteady(step, path)
-        else:
-            counted = False
-            step.passed += code == 0
+        reports = [path.with_suffix(suffix) for suffix in ADD
+                   if path.with_suffix(suffix).is_file()]
+        for report in reports:
+            ADD[report.suffix](step, report)
+            forgive_unsteady(step, report)
+        if not reports and code == 0:
+            step.passed.append(path.stem)
         # Whatever ended badly and told nobody why is a failure too.
         if code != 0 and not step.failed and not step.unsteady:
             log = path.with_suffix(".log")
             text = log.read_text(errors="replace") if log.is_file() else ""
             step.failed.append((f"{path.stem}, exit code {code}", tail(text)))
-        if counted and not (step.passed or step.failed or step.skipped):
+        if reports and not (step.passed or step.failed or step.skipped):
             step.failed.append((path.stem, "ran no test"))
         yield step
     for path in sorted(results.glob("*.skipped")):
@@ -178,15 +202,26 @@ def print_details(steps):
     print_names("\nFailed:", [(step, step.failed) for step in steps])
 
 
+def print_failed_programs(path):
+    """See the top of the file."""
+    failed = {name for name, test in meson_tests(path)
+              if test["result"] not in MESON_NOT_FAILED}
+    for name in sorted(failed) if len(failed) <= MOST_FAILED else ():
+        print(name)
+
+
 def main():
     """See the top of the file."""
+    if sys.argv[1:2] == ["--failed-in"]:
+        print_failed_programs(Path(sys.argv[2]))
+        return
     steps = [step for tree in map(Path, sys.argv[1:]) for step in steps_of(tree)]
     print_details(steps)
     print(f"\n{'release':<20}{'step':<10}{'passed':>8}{'failed':>8}{'skipped':>8}{'seconds':>9}")
     for step in steps:
-        print(f"{step.tree:<20}{step.name:<10}{step.passed:>8}{len(step.failed):>8}"
+        print(f"{step.tree:<20}{step.name:<10}{len(step.passed):>8}{len(step.failed):>8}"
               f"{len(step.skipped):>8}{step.seconds:>9}")
-    passed = sum(step.passed for step in steps)
+    passed = sum(len(step.passed) for step in steps)
     failed = sum(len(step.failed) for step in steps)
     skipped = sum(len(step.skipped) for step in steps)
     print(f"\n{passed} passed, {failed} failed, {skipped} skipped")

@@ -153,3 +153,40 @@ def test_a_skip_alone_forgives_nothing(tmp_path):
         again(tmp_path, turn, t3='<skipped message="s"/>', t4="")
     code, _, last = summary(tmp_path)
     assert (code, last) == (1, "2 passed, 1 failed, 1 skipped")
+
+
+def test_a_program_that_passes_each_time_alone_is_unsteady(tmp_path):
+    step(tmp_path, "unit", 1, json=meson(result="FAIL", stdout=CMOCKA, stderr=CMOCKA_FAILED)
+         + meson(name="died", result="TIMEOUT", stdout="[       OK ] a\n")
+         + meson(name="whole", result="FAIL"))
+    for turn in (1, 2, 3):
+        step(tmp_path, f"unit.again-{turn}", 0,
+             json=meson(result="OK", stdout="[       OK ] a\n[       OK ] c\n")
+             + meson(name="died", result="OK", stdout="[       OK ] a\n[       OK ] b\n")
+             + meson(name="whole", result="OK" if turn != 3 else "FAIL"))
+    code, said, last = summary(tmp_path)
+    assert (code, last) == (1, "4 passed, 1 failed, 1 skipped")
+    names = said[said.index("\nUnsteady"):]
+    assert names.index("ring: c") < names.index("died") < names.index("\nFailed:")
+    assert names.index("\nFailed:") < names.index("whole")
+
+
+@pytest.mark.parametrize("found", ["WARNING: ThreadSanitizer: data race",
+                                   "x.c:1:2: runtime error: signed integer overflow",
+                                   "==7==ERROR: AddressSanitizer: heap-use-after-free",
+                                   "==7== ERROR: libFuzzer: deadly signal"])
+def test_what_a_sanitizer_found_is_not_forgiven(tmp_path, found):
+    step(tmp_path, "unit", 1, json=meson(result="FAIL", stderr=found))
+    for turn in (1, 2, 3):
+        step(tmp_path, f"unit.again-{turn}", 0, json=meson(result="OK"))
+    assert summary(tmp_path)[::2] == (1, "0 passed, 1 failed, 0 skipped")
+
+
+@pytest.mark.parametrize("nr_failed, named", [(0, 0), (1, 1), (10, 10), (11, 0)])
+def test_programs_to_run_again(tmp_path, nr_failed, named):
+    report = tmp_path / "unit.json"
+    report.write_text(meson(result="OK") + meson(name="s", result="SKIP") + "".join(
+        meson(name=f"vdpa:unit / p{i}", result="FAIL") for i in range(nr_failed)))
+    said = subprocess.run(["/usr/bin/python3", "-B", TOOL, "--failed-in", report], text=True,
+                          check=True, stdout=subprocess.PIPE).stdout
+    assert said.splitlines() == sorted(f"p{i}" for i in range(named))
