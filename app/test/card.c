@@ -137,7 +137,9 @@ op_enter(struct card *card, const char *name)
 		unsigned int delay_ms = op->delay_ms;
 
 		pthread_mutex_unlock(&card->lock);
-		usleep(delay_ms * 1000);
+		/* not in one: a program that is stopped meanwhile shall have it before it */
+		for (unsigned int ms = 0; ms < delay_ms; ms++)
+			usleep(1000);
 		pthread_mutex_lock(&card->lock);
 	}
 	return fault == CARD_FAIL ? -EIO : 0;

@@ -18,6 +18,7 @@
 #define POOL_IDLE_S      10 /* an idle thread of the pool ends after this */
 #define NS_PER_MS        UINT64_C(1000000)
 #define NS_PER_S         UINT64_C(1000000000)
+#define GRACE_TICKS      8
 
 static struct {
 	pthread_mutex_t lock;
@@ -201,16 +202,24 @@ vdpa_pass_frame_set(struct vdpa_pass_frame *current)
 }
 
 int
-vdpa_work_wait(struct vdpa_work *work, uint32_t timeout_ms)
+vdpa_work_wait_for(struct vdpa_work *work, struct vdpa_patience *patience)
 {
-	struct timespec until = realtime_after(timeout_ms * NS_PER_MS);
 	int rc = 0;
 
 	pthread_mutex_lock(&pool.lock);
 	while ((work->queued || work->running) && rc == 0)
-		rc = pthread_cond_timedwait(&pool.done, &pool.lock, &until);
+		rc = vdpa_patience_wait(patience, &pool.done, &pool.lock);
 	pthread_mutex_unlock(&pool.lock);
-	return -rc;
+	return rc;
+}
+
+int
+vdpa_work_wait(struct vdpa_work *work, uint32_t timeout_ms)
+{
+	struct vdpa_patience patience;
+
+	vdpa_patience_begin(&patience, timeout_ms);
+	return vdpa_work_wait_for(work, &patience);
 }
 
 static void
@@ -241,6 +250,11 @@ check_deadlines(void)
 	pthread_mutex_lock(&pool.lock);
 restart:
 	for (op = pool.ops; op != NULL; op = op->next) {
+		/* was it the device, or did the machine stand still? */
+		if (op->deadline_ns <= now && op->grace_ticks > 0) {
+			op->grace_ticks--;
+			op->deadline_ns = now + VDPA_TICK_NS;
+		}
 		if (op->deadline_ns > now) {
 			next = RTE_MIN(next, op->deadline_ns);
 			continue;
@@ -376,6 +390,7 @@ vdpa_op_begin(struct vdpa_op *op, struct vdpa_device *dev, const char *name, uin
 	op->left = false;
 	op->frame = frame;
 	op->deadline_ns = vdpa_now_ns() + deadline_ms * NS_PER_MS;
+	op->grace_ticks = GRACE_TICKS;
 	pthread_mutex_lock(&pool.lock);
 	/* without a control thread nobody watches: the op runs all the same */
 	wake = control_start_locked() == 0 && op->deadline_ns < pool.wake_at_ns;

@@ -28,10 +28,10 @@
  *
  * Threads: ops of one device never overlap; they run on a thread of the class's op pool and may
  * block up to their deadline (1 s for cvq, 10 s for reset, 2 s for the others; 200 ms for stop
- * while a consumer waits for its answer).
- * Exceptions, each said at the op: kick, vq_stats and fence. An op past its deadline fails the
- * device: it is fenced (or, without the op fence, abandoned) and shown as failed. If the op returns
- * after all, reset is called once, and the device can then be removed. The functions of this header
+ * while a consumer waits for its answer; none passes while the machine stands still). Exceptions,
+ * each said at the op: kick, vq_stats and fence. An op past its deadline fails the device: it is
+ * fenced (or, without the op fence, abandoned) and shown as failed. If the op returns after all,
+ * reset is called once, and the device can then be removed. The functions of this header
  * that a parent calls say which thread may.
  *
  * Errors: every function returns 0 or a negative errno. No op may fail unheard: the class logs the

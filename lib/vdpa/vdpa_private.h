@@ -144,6 +144,7 @@ struct vdpa_op {
 	struct vdpa_device *dev;
 	const char *name;
 	uint64_t deadline_ns;
+	unsigned int grace_ticks; /* after it, counted as they are had (vdpa_times.h) */
 	struct vdpa_op *next, **pprev;
 	struct vdpa_pass_frame *frame; /* of the thread that is in it; NULL: no pass */
 	bool expired, fencing;
@@ -175,6 +176,8 @@ void vdpa_work_leave(struct vdpa_work *work);
 void
 vdpa_op_begin(struct vdpa_op *op, struct vdpa_device *dev, const char *name, uint32_t deadline_ms);
 int vdpa_op_end(struct vdpa_op *op);
+/* vdpa_work_wait(), with what is left of a wait for several. */
+int vdpa_work_wait_for(struct vdpa_work *work, struct vdpa_patience *patience);
 /* Where the control thread waits, for vdpa_watch.c; it runs from here on. Or a negative errno. */
 int vdpa_control_epoll(void);
 /*

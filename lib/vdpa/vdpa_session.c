@@ -252,21 +252,6 @@ vdpa_session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 	return rc;
 }
 
-static struct timespec
-monotonic_after_ms(uint32_t ms)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	ts.tv_sec += ms / 1000;
-	ts.tv_nsec += ms % 1000 * 1000000L;
-	if (ts.tv_nsec >= 1000000000L) {
-		ts.tv_sec++;
-		ts.tv_nsec -= 1000000000L;
-	}
-	return ts;
-}
-
 /* used->idx of a split ring whose device was fenced, where completion is in order. */
 static int
 index_from_memory(struct vdpa_session *session, uint16_t index, struct vdpa_vq_state *state)
@@ -323,19 +308,19 @@ vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, ui
 {
 	struct vdpa_binding *binding = session->binding;
 	struct vdpa_device_priv *priv = binding->priv;
-	struct timespec until;
+	struct vdpa_patience patience;
 	bool late = false;
 	uint32_t seq;
 	int rc;
 
 	pthread_mutex_lock(&priv->lock);
-	until = monotonic_after_ms(
+	vdpa_patience_begin(&patience,
 		deadline_ms != 0 ? deadline_ms : RTE_MAX(STOP_MS, priv->info.op_deadline_ms));
 	session->driver_ok = false;
 	seq = ++session->seq;
 	vdpa_work_queue(&binding->work);
 	while ((int32_t)(session->seq_done - seq) < 0 && !priv->hung && !late)
-		late = pthread_cond_timedwait(&priv->changed, &priv->lock, &until) == ETIMEDOUT;
+		late = vdpa_patience_wait(&patience, &priv->changed, &priv->lock) != 0;
 	if (late) {
 		pthread_mutex_unlock(&priv->lock);
 		vdpa_priv_fence(priv, "stop");
@@ -355,15 +340,16 @@ int
 vdpa_session_sync(struct vdpa_session *session, uint32_t deadline_ms)
 {
 	struct vdpa_device_priv *priv = session->binding->priv;
-	struct timespec until = monotonic_after_ms(deadline_ms);
+	struct vdpa_patience patience;
 	bool late = false;
 	uint32_t seq;
 	int rc;
 
+	vdpa_patience_begin(&patience, deadline_ms);
 	pthread_mutex_lock(&priv->lock);
 	seq = session->seq;
 	while ((int32_t)(session->seq_done - seq) < 0 && !priv->hung && !late)
-		late = pthread_cond_timedwait(&priv->changed, &priv->lock, &until) == ETIMEDOUT;
+		late = vdpa_patience_wait(&patience, &priv->changed, &priv->lock) != 0;
 	rc = late || priv->hung ? -ETIMEDOUT : session->result;
 	pthread_mutex_unlock(&priv->lock);
 	return rc;

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The vDPA framework authors
  */
-#include <time.h>
-
 #include <rte_common.h>
 
 #include "vdpa_private.h"
@@ -28,23 +26,11 @@ kick_pass(struct vdpa_device *dev, void *arg __rte_unused)
 struct stop_all {
 	struct vdpa_device *devices[STOP_ALL_DEVICES];
 	unsigned int nr_devices;
-	struct timespec until;
+	struct vdpa_patience patience;
 	void (*hung)(const char *device, void *arg);
 	void *arg;
 	int nr_hung;
 };
-
-static uint32_t
-left_ms(const struct timespec *until)
-{
-	struct timespec now;
-	int64_t ms;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	ms = (until->tv_sec - now.tv_sec) * INT64_C(1000) +
-		(until->tv_nsec - now.tv_nsec) / 1000000;
-	return ms > 0 ? (uint32_t)ms : 0;
-}
 
 /* The pass that was queued stops what runs; one that is under way may be starting it. */
 static int
@@ -59,7 +45,7 @@ wait_stopped(struct vdpa_device *dev, void *arg)
 	binding = priv->binding;
 	hung = priv->hung;
 	pthread_mutex_unlock(&priv->lock);
-	if (binding != NULL && !hung && vdpa_work_wait(&binding->work, left_ms(&all->until)) != 0) {
+	if (binding != NULL && !hung && vdpa_work_wait_for(&binding->work, &all->patience) != 0) {
 		vdpa_device_fence(dev, "stop");
 		hung = true;
 	}
@@ -89,13 +75,7 @@ vdpa_stop_all(uint32_t deadline_ms, void (*hung)(const char *device, void *arg),
 
 	if (deadline_ms == 0)
 		deadline_ms = STOP_ALL_MS;
-	clock_gettime(CLOCK_MONOTONIC, &all.until);
-	all.until.tv_sec += deadline_ms / 1000;
-	all.until.tv_nsec += deadline_ms % 1000 * 1000000;
-	if (all.until.tv_nsec >= 1000000000) {
-		all.until.tv_sec++;
-		all.until.tv_nsec -= 1000000000;
-	}
+	vdpa_patience_begin(&all.patience, deadline_ms);
 	atomic_store(&stopping, true);
 	vdpa_device_foreach(kick_pass, NULL);
 	/* a pass that ends may need the registry */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The vDPA framework authors
  */
+#include <errno.h>
 #include <time.h>
 
 #include <rte_common.h>
@@ -15,6 +16,40 @@ vdpa_now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * UINT64_C(1000000000) + ts.tv_nsec;
+}
+
+static struct timespec
+after_ns(uint64_t ns)
+{
+	ns += vdpa_now_ns();
+	return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+}
+
+void
+vdpa_patience_begin(struct vdpa_patience *patience, uint32_t ms)
+{
+	uint64_t ns = ms * UINT64_C(1000000);
+
+	patience->tick_end = after_ns(ns % VDPA_TICK_NS);
+	patience->nr_ticks = ns / VDPA_TICK_NS;
+}
+
+bool
+vdpa_patience_next(struct vdpa_patience *patience)
+{
+	if (patience->nr_ticks == 0)
+		return false;
+	patience->nr_ticks--;
+	patience->tick_end = after_ns(VDPA_TICK_NS);
+	return true;
+}
+
+int
+vdpa_patience_wait(struct vdpa_patience *patience, pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+	int rc = pthread_cond_clockwait(cond, mutex, CLOCK_MONOTONIC, &patience->tick_end);
+
+	return rc == ETIMEDOUT && !vdpa_patience_next(patience) ? -ETIMEDOUT : 0;
 }
 
 /* The octave, and the three bits below its leading one. */

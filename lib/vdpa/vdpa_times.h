@@ -7,10 +7,13 @@
 /**
  * @file
  * How long things took, without keeping each of them: a histogram whose buckets are an eighth of
- * their octave, from 64 ns to a minute.
+ * their octave, from 64 ns to a minute. And how long to wait for another thread.
  */
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #define VDPA_TIMES_FIRST   6 /* 2^6 ns */
 #define VDPA_TIMES_OCTAVES 30
@@ -27,5 +30,24 @@ struct vdpa_time_stat;
 uint64_t vdpa_now_ns(void);
 void vdpa_times_add(struct vdpa_times *times, uint64_t ns);
 void vdpa_times_stat(const struct vdpa_times *times, struct vdpa_time_stat *stat);
+
+#define VDPA_TICK_NS UINT64_C(25000000)
+
+/**
+ * A wait for another thread is made of ticks, and each counts as one however long it took: on a
+ * machine that stood still, or has no processor free, who waits is kept back as well as who is
+ * waited for, and a deadline by the clock would pass with nothing done.
+ */
+struct vdpa_patience {
+	struct timespec tick_end; /* CLOCK_MONOTONIC */
+	uint32_t nr_ticks;        /* more, after this one */
+};
+
+void vdpa_patience_begin(struct vdpa_patience *patience, uint32_t ms);
+/** This tick is over: begin the next. false: none is left. */
+bool vdpa_patience_next(struct vdpa_patience *patience);
+/** pthread_cond_wait(). 0: look at what is waited for; -ETIMEDOUT: all ticks are over */
+int vdpa_patience_wait(
+	struct vdpa_patience *patience, pthread_cond_t *cond, pthread_mutex_t *mutex);
 
 #endif /* VDPA_TIMES_H */

@@ -12,8 +12,8 @@
 
 #include "vdpa_worker.h"
 
-#define POST_TIMEOUT_S 1
-#define ANSWER_CYCLES  UINT64_C(150000) /* some 50 microseconds */
+#define POST_MS       1000u
+#define ANSWER_CYCLES UINT64_C(150000) /* some 50 microseconds */
 
 static long
 futex_call(_Atomic(uint32_t) *word, int op, uint32_t value, const struct timespec *until)
@@ -49,10 +49,11 @@ vdpa_worker_mail_done(struct vdpa_worker_mail *mail, const struct vdpa_worker_co
 
 /* ---- who posts ---- */
 
-/* Wait until the command has been done. false: the time is over. */
+/* Wait until the command has been done. false: the time is over. patience NULL: for ever. */
 static bool
-mail_wait(struct vdpa_worker_mail *mail, uint32_t number, const struct timespec *until)
+mail_wait(struct vdpa_worker_mail *mail, uint32_t number, struct vdpa_patience *patience)
 {
+	const struct timespec *until = patience != NULL ? &patience->tick_end : NULL;
 	uint64_t began = rte_rdtsc();
 
 	/*
@@ -69,7 +70,7 @@ mail_wait(struct vdpa_worker_mail *mail, uint32_t number, const struct timespec 
 		if (acked == number)
 			return true;
 		if (futex_call(&mail->acked, FUTEX_WAIT_BITSET, acked, until) != 0 &&
-			errno == ETIMEDOUT)
+			errno == ETIMEDOUT && !vdpa_patience_next(patience))
 			return atomic_load_explicit(&mail->acked, memory_order_acquire) == number;
 	}
 }
@@ -81,7 +82,7 @@ mail_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *pat
 	struct vdpa_worker_mail *mail = &w->mail;
 	uint32_t number = ++w->generation != 0 ? w->generation : ++w->generation;
 	uint32_t expected = number;
-	struct timespec until;
+	struct vdpa_patience patience;
 	uint64_t one = 1;
 
 	atomic_store_explicit(&mail->cmd, cmd, memory_order_relaxed);
@@ -92,9 +93,8 @@ mail_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *pat
 	if (write(w->wake_fd, &one, sizeof(one)) < 0)
 		VDPA_LOG(WARNING, "a worker cannot be woken: errno %d", errno);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += POST_TIMEOUT_S;
-	if (!mail_wait(mail, number, &until)) {
+	vdpa_patience_begin(&patience, POST_MS);
+	if (!mail_wait(mail, number, &patience)) {
 		if (atomic_compare_exchange_strong(&mail->posted, &expected, 0))
 			return -ETIMEDOUT;
 		/* Taken. Only foreign code can take long, and then it may hang for ever. */
@@ -105,19 +105,34 @@ mail_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *pat
 	return 0;
 }
 
+/* pthread_mutex_timedlock() knows no other clock. */
+static bool
+lock_within_tick(pthread_mutex_t *mutex)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += VDPA_TICK_NS;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	return pthread_mutex_timedlock(mutex, &until) == 0;
+}
+
 int
 vdpa_worker_post(struct vdpa_worker *w, enum vdpa_worker_cmd cmd, struct vdpa_path *path,
 	void (*fn)(void *arg), void *arg)
 {
-	struct timespec until;
+	struct vdpa_patience patience;
 	int rc;
 
 	if (vdpa_worker_is_self())
 		return -EDEADLK;
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += POST_TIMEOUT_S;
-	if (pthread_mutex_timedlock(&w->post_lock, &until) != 0)
-		return -ETIMEDOUT;
+	vdpa_patience_begin(&patience, POST_MS);
+	while (!lock_within_tick(&w->post_lock))
+		if (!vdpa_patience_next(&patience))
+			return -ETIMEDOUT;
 	if (atomic_load(&w->running)) {
 		rc = mail_post(w, cmd, path, fn, arg);
 		if (cmd == VDPA_WORKER_STOP && rc == 0)
