@@ -63,7 +63,7 @@ def cmocka_cases(output):
     cases, before = {}, "no reason given"
     for line in output.splitlines():
         found = CMOCKA_LINE.search(line)
-        if found and not re.match(r"\d+ test\(s\)", found.group(2)):
+        if found and not re.search(r"\d+ test\(s\)", found.group(2)):
             cases.setdefault(found.group(2).strip(), (found.group(1), before))
         elif line.strip() and not line.startswith("["):
             before = line.strip()
