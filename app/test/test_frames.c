@@ -246,7 +246,7 @@ dropped_last_frame_is_told_after_the_timeout(void **state)
 	assert_int_equal(o.count[0].received, 100);
 	assert_non_null(strstr(o.why[0], "1 not back from frame 100 on"));
 	/* the upper bound leaves room for a machine that does other things too */
-	assert_true(o.seconds >= 1 && o.seconds < 5);
+	assert_true(o.seconds >= 1 && o.seconds < 9);
 }
 
 static void
@@ -327,7 +327,7 @@ silent_back_end_is_given_up(void **state)
 	assert_int_equal(o.count[0].lost, o.count[0].sent);
 	assert_non_null(strstr(o.why[0], "nothing came for 1 s"));
 	/* the upper bound leaves room for a machine that does other things too */
-	assert_true(o.seconds >= 1 && o.seconds < 5);
+	assert_true(o.seconds >= 1 && o.seconds < 9);
 }
 
 static int

@@ -345,7 +345,7 @@ configuration_space_tells_the_disk(void **state)
 	assert_int_equal(c.wce, 1);
 	assert_int_equal(vdpa_binding_config_write(g.binding, 32, &mode, 1), 0);
 	assert_int_equal(vdpa_session_sync(g.session, 30000), 0);
-	for (int i = 0; i < 500 && c.wce != 0; i++) {
+	for (int i = 0; i < 3000 && c.wce != 0; i++) {
 		usleep(10000);
 		vdpa_binding_config_read(g.binding, 0, &c, sizeof(c));
 	}

@@ -24,7 +24,7 @@
 #define DISK_BYTES (1 << 20)
 #define SECTORS    (DISK_BYTES / 512)
 #define CANARY     0xc5
-#define ANSWER_MS  10000
+#define ANSWER_MS  30000
 #define AREA_BYTES 65536 /* of a request; all of it is looked at */
 #define HEADER_AT  256
 #define DATA_AT    4096

@@ -403,7 +403,7 @@ wait_for_frames(struct sender *s)
 	uint64_t before = __atomic_load_n(&s->nr_received, __ATOMIC_RELAXED);
 
 	for (int i = 0; __atomic_load_n(&s->nr_received, __ATOMIC_RELAXED) < before + 100; i++) {
-		assert_true(i < 10000);
+		assert_true(i < 30000);
 		net_sleep_ms(1);
 	}
 }

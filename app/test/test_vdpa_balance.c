@@ -277,9 +277,10 @@ commands_find_a_path_that_moves(void **state)
 {
 	static struct path p;
 	struct mover mover = {.p = &p};
-	unsigned int nr = 0, given = 0;
+	unsigned int nr = 0, given = 0, late = 0;
 	pthread_t thread;
 	char group;
+	int rc = 0;
 
 	(void)state;
 	two_workers(VDPA_WORKER_ADAPTIVE);
@@ -287,15 +288,21 @@ commands_find_a_path_that_moves(void **state)
 	atomic_store(&p.work, UINT32_MAX);
 	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
 	assert_int_equal(pthread_create(&thread, NULL, move_to_and_fro, &mover), 0);
-	for (; given < 500 || atomic_load(&mover.moves) < 10; given++) {
-		assert_int_equal(vdpa_path_run(&p.path, count, &nr), 0);
+	while (rc == 0 && (given < 500 || atomic_load(&mover.moves) < 10)) {
+		rc = vdpa_path_run(&p.path, count, &nr);
+		if (rc == -ETIMEDOUT) { /* it had no turn: as if it hung */
+			late++;
+			rc = 0;
+			continue;
+		}
 		/* commands without a break keep a move waiting */
-		if (given % 16 == 0)
+		if (++given % 16 == 0)
 			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 	}
 	atomic_store(&mover.stop, true);
 	pthread_join(thread, NULL);
-	assert_int_equal(nr, given);
+	assert_int_equal(rc, 0);
+	assert_in_range(nr, given, given + late);
 	path_fini(&p);
 }
 
@@ -455,7 +462,7 @@ two_polling_workers_share_a_cpu(void **state)
 	}
 	assert_int_not_equal(worker_of(&paths[0]), worker_of(&paths[1]));
 	before = loops(0) + loops(1);
-	for (unsigned int i = 1; i <= 1000; i++) {
+	for (unsigned int i = 1; i <= 200; i++) {
 		struct path *p = &paths[i % 2];
 		unsigned int done = atomic_load(&p->done);
 
@@ -463,7 +470,7 @@ two_polling_workers_share_a_cpu(void **state)
 		while (atomic_load(&p->done) == done)
 			sched_yield();
 	}
-	assert_true(loops(0) + loops(1) - before < 1000 * 5000);
+	assert_true(loops(0) + loops(1) - before < 200 * 5000);
 	sched_setaffinity(0, sizeof(saved), &saved);
 	for (int i = 0; i < 2; i++)
 		path_fini(&paths[i]);

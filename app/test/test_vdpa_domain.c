@@ -572,7 +572,7 @@ wait_failed(void)
 {
 	struct timespec ms = {0, 1000000};
 
-	for (int i = 0; i < 10000 && atomic_load(&device.priv->failed) == 0; i++)
+	for (int i = 0; i < 30000 && atomic_load(&device.priv->failed) == 0; i++)
 		nanosleep(&ms, NULL);
 	assert_int_equal(atomic_load(&device.priv->failed), -EFAULT);
 }

@@ -335,7 +335,7 @@ await_notification(const uint32_t *sent, uint32_t *seen)
 	uint32_t spins = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += 10;
+	until.tv_sec += 30;
 	while (__atomic_load_n(sent, __ATOMIC_ACQUIRE) == *seen) {
 		if (++spins % 256 == 0)
 			sched_yield();

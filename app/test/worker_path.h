@@ -119,7 +119,7 @@ sleep_ms(long ms)
 	nanosleep(&ts, NULL);
 }
 
-/* Wait for what another thread does; a test that waits in vain fails after 10 s. */
+/* Wait for what another thread does; a test that waits in vain fails after 30 s. */
 #define wait_for(condition)                          \
 	do {                                         \
 		double until_ = now() + 30;          \
