@@ -71,10 +71,11 @@ sw_net_cutter_prepare(struct sw_net_flow *flow)
 }
 
 void
-sw_net_held_drop(struct sw_net_held *held)
+sw_net_held_drop(struct sw_net_held *held, struct sw_net_vq *vq, enum sw_net_stat why)
 {
-	if (held == NULL)
+	if (!sw_net_is_holding(held))
 		return;
+	sw_net_count(vq, why, held->nr - held->at);
 	for (; held->at < held->nr; held->at++)
 		rte_pktmbuf_free(held->mbufs[held->at]);
 	held->at = held->nr = 0;

@@ -74,8 +74,8 @@ sw_net_cutter_create(const char *device, uint32_t nr_frames, uint32_t nr_segment
 void sw_net_cutter_free(struct sw_net_cutter *cutter);
 /* Let a flow be able to cut if its ends are to differ; it is freed with the flow. 0, -ENOMEM. */
 int sw_net_cutter_prepare(struct sw_net_flow *flow);
-/* Free the frames that are held. */
-void sw_net_held_drop(struct sw_net_held *held);
+/* Free the frames that are held, and count them at a queue. NULL is legal. */
+void sw_net_held_drop(struct sw_net_held *held, struct sw_net_vq *vq, enum sw_net_stat why);
 /*
  * Cut a frame by its header; m is used up. The segments are marked as needing a checksum.
  * @return segments put into out; -EINVAL: not what the header says; -E2BIG: into too many; -ENOMEM:

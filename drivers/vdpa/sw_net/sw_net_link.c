@@ -256,20 +256,22 @@ flow_connect(void *arg)
 static void
 flow_free(struct sw_net_flow *flow)
 {
-	sw_net_held_drop(flow->held);
 	free(flow->held);
 	sw_net_cutter_free(flow->cutter);
 	flow->held = NULL;
 	flow->cutter = NULL;
 }
 
-/* The last signals belong to the worker; they also are the last look at the rings. */
+/* The last signals and counts belong to the worker; they also are the last look at the rings. */
 static void
 flow_end(struct vdpa_path *path)
 {
 	struct sw_net_flow *flow = (struct sw_net_flow *)path;
+	bool to_port = flow->tx != NULL && flow->tx->dev->port != NULL;
 
 	sw_net_settle(flow);
+	sw_net_held_drop(flow->held, flow->tx != NULL ? flow->tx : flow->rx,
+		to_port ? SW_NET_DROP_PORT : SW_NET_DROP_RX_OFF);
 	flow->tx = NULL;
 }
 

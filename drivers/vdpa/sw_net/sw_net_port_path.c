@@ -46,8 +46,7 @@ send_held(struct sw_net_port *port, struct sw_net_vq *tx, struct sw_net_held *he
 	if (end->stuck_tsc == 0) {
 		end->stuck_tsc = now;
 	} else if (now - end->stuck_tsc > rte_get_tsc_hz() / 1000 * STUCK_MS) {
-		sw_net_count(tx, SW_NET_DROP_PORT, held->nr - held->at);
-		sw_net_held_drop(held);
+		sw_net_held_drop(held, tx, SW_NET_DROP_PORT);
 		end->stuck_tsc = 0;
 	}
 	return 0;
@@ -202,7 +201,7 @@ tx_poll(struct vdpa_path *path)
 		return 0;
 	port = tx->dev->port;
 	if (unlikely(!is_carrying(port))) {
-		sw_net_held_drop(held);
+		sw_net_held_drop(held, tx, SW_NET_DROP_LINK_DOWN);
 		return sw_net_discard(flow, SW_NET_DROP_LINK_DOWN);
 	}
 	if (sw_net_is_holding(held))
@@ -280,7 +279,7 @@ rx_poll(struct vdpa_path *path)
 	if (!receive(port, end, held))
 		return sw_net_finish_burst(flow, 0);
 	if (unlikely(!is_carrying(port))) { /* the link is pulled */
-		sw_net_held_drop(held);
+		sw_net_held_drop(held, rx, SW_NET_DROP_LINK_DOWN);
 		return sw_net_finish_burst(flow, 0);
 	}
 	for (uint16_t i = 0; i < held->nr; i++)

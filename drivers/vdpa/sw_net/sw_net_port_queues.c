@@ -31,10 +31,8 @@ rx_leave_queues(void *arg)
 	end->nr_queues = 0;
 	end->wake_fd = -1;
 	/* what the ethdev has handed over is still for this queue */
-	if (!rx->active && sw_net_is_holding(flow->held)) {
-		sw_net_count(rx, SW_NET_DROP_RX_OFF, flow->held->nr - flow->held->at);
-		sw_net_held_drop(flow->held);
-	}
+	if (!rx->active)
+		sw_net_held_drop(flow->held, rx, SW_NET_DROP_RX_OFF);
 	flow->path.wake_fds[0] = -1;
 	flow->path.wake_fds[1] = rx->kick_fd;
 }
@@ -44,7 +42,7 @@ drop_held(void *arg)
 {
 	struct sw_net_flow *flow = arg;
 
-	sw_net_held_drop(flow->held);
+	sw_net_held_drop(flow->held, flow->tx != NULL ? flow->tx : flow->rx, SW_NET_DROP_LINK_DOWN);
 }
 
 /* A descriptor that becomes readable with a frame in any of the queues; -1: there is none. */
