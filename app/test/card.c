@@ -61,7 +61,7 @@ struct card {
 	pthread_cond_t released;
 	atomic_bool quit;
 	atomic_uint fences; /* asked for, not seen yet */
-	bool started, hanging, let_go, logging;
+	bool started, fresh, hanging, let_go, logging;
 	bool fenced; /* until it is reset */
 	unsigned int in_op;
 	struct vring_region maps[MAPS_MAX];
@@ -444,6 +444,7 @@ card_start(struct vdpa_device *dev, const struct vdpa_start *start)
 		(CARD_FEATURES & BIT(VIRTIO_F_ACCESS_PLATFORM)) != 0 && card->conf.features == 0)
 		rc = -EINVAL;
 	card->features = start->features;
+	card->fresh = start->fresh;
 	for (uint16_t i = 0; i < start->nr_vqs && rc == 0; i++)
 		rc = ring_start(card, start->features, &start->vqs[i]);
 	card->nr_active_pairs = start->nr_active_pairs;
@@ -828,6 +829,17 @@ card_violations(struct card *card)
 	violations = card->violations;
 	pthread_mutex_unlock(&card->lock);
 	return violations;
+}
+
+bool
+card_is_fresh(struct card *card)
+{
+	bool fresh;
+
+	pthread_mutex_lock(&card->lock);
+	fresh = card->fresh;
+	pthread_mutex_unlock(&card->lock);
+	return fresh;
 }
 
 uint64_t

@@ -60,6 +60,8 @@ void card_fault(struct card *card, const char *op, enum card_fault fault, unsign
 void card_lie(struct card *card, uint16_t index);
 /** Let all that hangs go on. */
 void card_release(struct card *card);
+/** Its last start was said to be a driver's first after a reset. */
+bool card_is_fresh(struct card *card);
 /** How often an op was called. */
 unsigned int card_calls(struct card *card, const char *op);
 /**

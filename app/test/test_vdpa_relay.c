@@ -215,6 +215,51 @@ test_no_start_index_is_relayed(void **state)
 	}
 }
 
+/*
+ * A consumer that comes back says where its rings stand: however the relay starts the device, the
+ * driver goes on, and keeps what it chose.
+ */
+static void
+test_no_start_index_is_no_fresh_driver(void **state)
+{
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1, .caps_off = VDPA_CAP_SET_STATE};
+	const uint8_t mac[6] = {0x02, 0, 0, 0, 0x77, 0x01};
+	struct vdpa_vq_state states[3];
+	uint8_t shown[6];
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		struct card *card;
+		struct guest guest;
+
+		setup(&card, &guest, &conf,
+			formats[i] | BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR));
+		assert_int_equal(guest_start(&guest), 0);
+		assert_true(card_is_fresh(card));
+		assert_int_equal(guest_command(&guest, VIRTIO_NET_CTRL_MAC,
+					 VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, sizeof(mac)),
+			VIRTIO_NET_OK);
+		assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
+		assert_int_equal(vdpa_session_stop(guest.session, states, 3, 0), 0);
+		for (unsigned int k = 0; k < 3; k++) {
+			guest.vqs[k].base = states[k];
+			guest.vqs[k].base_seq++;
+		}
+		assert_int_equal(guest_set(&guest), 0);
+		assert_int_equal(status_of(card).mode, VDPA_MODE_RELAYED);
+		assert_false(card_is_fresh(card));
+		vdpa_binding_config_read(guest.binding, 0, shown, sizeof(shown));
+		assert_memory_equal(shown, mac, sizeof(mac));
+		assert_int_equal(card_calls(card, "cvq"), 2);
+		assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
+		assert_int_equal(vdpa_session_stop(guest.session, states, 3, 0), 0);
+		assert_int_equal(guest_reset_rings(&guest), 0);
+		assert_int_equal(guest_set(&guest), 0);
+		assert_true(card_is_fresh(card));
+		teardown(card, &guest);
+	}
+}
+
 /* Stopped and started again, always in this mode. */
 static void
 position_decides(const struct card_conf *conf, uint64_t features, bool known)
@@ -574,6 +619,7 @@ main(void)
 		cmocka_unit_test(test_relay_off_and_the_promise_of_a_log),
 		cmocka_unit_test(test_switch_over_under_traffic),
 		cmocka_unit_test(test_no_start_index_is_relayed),
+		cmocka_unit_test(test_no_start_index_is_no_fresh_driver),
 		cmocka_unit_test(test_no_ring_position_is_relayed),
 		cmocka_unit_test(test_no_ring_position_out_of_order),
 		cmocka_unit_test(test_no_ring_position_is_refused_without_the_relay),

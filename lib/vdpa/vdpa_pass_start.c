@@ -27,18 +27,21 @@ active_pairs(const struct vdpa_binding *binding, const struct vdpa_plan *plan)
 
 /*
  * Index 0 everywhere, said by the driver: it began anew, and so do the settings it made by the
- * control virtqueue.
+ * control virtqueue. Not as the device starts: a relay may begin elsewhere than the driver's rings.
  */
 static bool
-all_fresh(const struct vdpa_binding *binding, uint16_t nr, uint64_t features)
+all_fresh(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16_t nr)
 {
-	uint16_t fresh = vdpa_pass_packed(features) ? PACKED_FRESH : 0;
+	uint16_t fresh = vdpa_pass_packed(plan->features) ? PACKED_FRESH : 0;
+	struct vdpa_vq_state state;
 
 	for (uint16_t i = 0; i < nr; i++) {
-		const struct vdpa_session_vq *vq = &binding->plan[binding->configs[i].index];
+		uint16_t index = binding->configs[i].index;
+		const struct vdpa_session_vq *vq = &binding->plan[index];
 		bool own_state = vq->base_seq == vq->base_applied && vq->state_valid;
 
-		if (own_state || binding->configs[i].state.avail != fresh)
+		if (own_state || vdpa_pass_start_state(binding, plan, index, &state) != 0 ||
+			state.avail != fresh)
 			return false;
 	}
 	return true;
@@ -156,7 +159,7 @@ prepare_start(struct vdpa_binding *binding, const struct vdpa_plan *plan, uint16
 		rc = make_configs(binding, plan, nr);
 		if (rc != 0 || *nr == 0)
 			return rc;
-		*fresh = all_fresh(binding, *nr, plan->features);
+		*fresh = all_fresh(binding, plan, *nr);
 		if (binding->cvq != NULL && *fresh)
 			vdpa_cvq_reset(binding->cvq, plan->features);
 		else if (binding->cvq != NULL)
