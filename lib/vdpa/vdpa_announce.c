@@ -5,10 +5,6 @@
 #include <string.h>
 
 #include <linux/if_ether.h>
-#include <linux/virtio_ids.h>
-#include <linux/virtio_net.h>
-
-#include <rte_byteorder.h>
 
 #include "vdpa_pass.h"
 
@@ -76,11 +72,12 @@ ask_guest(struct vdpa_device_priv *priv, bool ask)
 void
 vdpa_pass_arrived(struct vdpa_binding *binding, const struct vdpa_plan *plan, bool fresh)
 {
-	const uint64_t needed = BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) | BIT(VIRTIO_NET_F_STATUS);
 	struct vdpa_device_priv *priv = binding->priv;
+	const struct vdpa_type *type = priv->type;
 	bool first = !plan->session->arrived;
-	bool able = plan->ctrl_vq >= 0 && binding->run.vqs[plan->ctrl_vq].ready &&
-		(plan->features & needed) == needed;
+	bool able = type->config_announce != NULL && plan->ctrl_vq >= 0 &&
+		binding->run.vqs[plan->ctrl_vq].ready &&
+		(plan->features & type->features_announce) == type->features_announce;
 
 	plan->session->arrived = true;
 	/* a driver that begins anew is where it is; a stop and a start are no arrival either */
@@ -98,8 +95,6 @@ vdpa_announce_acknowledged(struct vdpa_device_priv *priv)
 void
 vdpa_announce_overlay(struct vdpa_device_priv *priv, void *space)
 {
-	struct virtio_net_config *config = space;
-
-	if (priv->announce && priv->info.virtio_id == VIRTIO_ID_NET)
-		config->status |= rte_cpu_to_le_16(VIRTIO_NET_S_ANNOUNCE);
+	if (priv->announce)
+		priv->type->config_announce(space);
 }

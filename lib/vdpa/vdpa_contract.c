@@ -7,7 +7,6 @@
 #include <stdio.h>
 
 #include <linux/virtio_config.h>
-#include <linux/virtio_net.h>
 
 #include <rte_common.h>
 
@@ -19,9 +18,6 @@
  * What stays between class and device: the consumer's transport has no way to carry or to mean it.
  */
 #define DEVICE_ONLY_FEATURES (BIT(VIRTIO_F_ACCESS_PLATFORM) | BIT(F_RING_RESET))
-#define CVQ_ONLY_FEATURES                                                                      \
-	(BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) | BIT(VIRTIO_NET_F_CTRL_VLAN) | \
-		BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR))
 
 /* ---- the promise ---- */
 
@@ -43,16 +39,10 @@ vdpa_contract_make(struct vdpa_device_priv *priv)
 	priv->class_cvq = false;
 	contract->virtio_id = info->virtio_id;
 	contract->nr_pairs = priv->type->nr_pairs(info->nr_vqs_max - (own_cvq ? 1 : 0));
-	if (info->virtio_id == VIRTIO_ID_NET && (features & BIT(VIRTIO_NET_F_CTRL_VQ)) != 0 &&
-		!own_cvq) {
-		/* a Linux guest spins for ever on a control queue that nobody serves */
-		priv->class_cvq = ops->cvq != NULL || ops->set_active_queues != NULL;
-		if (!priv->class_cvq)
-			features &= ~CVQ_ONLY_FEATURES;
-		else if (ops->set_active_queues == NULL)
-			features &= ~BIT(VIRTIO_NET_F_MQ);
-		else if (ops->cvq == NULL)
-			features &= ~(CVQ_ONLY_FEATURES & ~BIT(VIRTIO_NET_F_CTRL_VQ));
+	if (!own_cvq && priv->type->ctrl_vq(features, contract->nr_pairs) >= 0) {
+		features = priv->type->features_served(
+			features, ops->cvq != NULL, ops->set_active_queues != NULL);
+		priv->class_cvq = priv->type->ctrl_vq(features, contract->nr_pairs) >= 0;
 	}
 	contract->features = priv->type->features_consistent(features);
 	contract->nr_vqs = info->nr_vqs_max + (priv->class_cvq ? 1 : 0);
@@ -124,8 +114,8 @@ compare_queues(struct missing *missing, const struct vdpa_binding *binding,
 			note(missing, "virtqueue %u has %u entries, it takes no fewer than %u", i,
 				vq->size, to->info.vq_size_min);
 	}
-	if ((has->features & wants->features & BIT(VIRTIO_NET_F_CTRL_VQ)) != 0 &&
-		has->virtio_id == VIRTIO_ID_NET && (!binding->priv->class_cvq || !to->class_cvq))
+	if (to->type->ctrl_vq(has->features & wants->features, has->nr_pairs) >= 0 &&
+		(!binding->priv->class_cvq || !to->class_cvq))
 		note(missing,
 			"a control virtqueue that a device serves itself cannot be handed over");
 }

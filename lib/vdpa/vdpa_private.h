@@ -54,6 +54,7 @@ extern int vdpa_logtype;
 struct vdpa_type {
 	uint16_t virtio_id;
 	const char *name;
+	const char *const *feature_names; /* of the type's own bits, 64 */
 	/*
 	 * used->idx in memory tells where a split queue starts, and where it stopped if buffers
 	 * are used in order
@@ -71,6 +72,17 @@ struct vdpa_type {
 	 * 1.2, 5.1.3.1).
 	 */
 	uint64_t (*features_consistent)(uint64_t features);
+	/*
+	 * What stays of them where the class serves the control queue, for a device that takes
+	 * commands (op cvq) or numbers of pairs (op set_active_queues). NULL: ctrl_vq is -1
+	 */
+	uint64_t (*features_served)(uint64_t features, bool commands, bool pairs);
+	/* A driver that agreed to these is asked in its configuration space where it is now. */
+	uint64_t features_announce;
+	void (*config_announce)(uint8_t *config); /* NULL: never */
+	/* What an operator sees of the configuration space. NULL: nothing */
+	void (*config_status)(
+		uint64_t features, const uint8_t *config, struct vdpa_device_status *status);
 	/* Configuration space of a device that has more than was promised. NULL: as it is */
 	void (*config_limit)(const struct vdpa_contract *contract, uint8_t *config);
 	/*

@@ -5,9 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <linux/virtio_net.h>
-
-#include <rte_byteorder.h>
 #include <rte_common.h>
 
 #include "vdpa_private.h"
@@ -69,20 +66,6 @@ vdpa_health_name(enum vdpa_health health)
 	return (unsigned int)health < RTE_DIM(names) ? names[health] : NULL;
 }
 
-static void
-status_of_net(const struct vdpa_device_priv *priv, struct vdpa_device_status *status)
-{
-	struct virtio_net_config config;
-
-	memcpy(&config, priv->config, sizeof(config));
-	if ((priv->contract.features & BIT(VIRTIO_NET_F_MAC)) != 0)
-		memcpy(status->mac, config.mac, sizeof(status->mac));
-	if ((priv->contract.features & BIT(VIRTIO_NET_F_MTU)) != 0)
-		status->mtu = rte_le_to_cpu_16(config.mtu);
-	if ((priv->contract.features & BIT(VIRTIO_NET_F_STATUS)) != 0)
-		status->link_down = (config.status & rte_cpu_to_le_16(VIRTIO_NET_S_LINK_UP)) == 0;
-}
-
 void
 vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *status)
 {
@@ -134,8 +117,8 @@ vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *statu
 		status->nr_vqs_running = priv->binding->run.nr_vqs;
 		status->nr_active_pairs = priv->binding->run.nr_active_pairs;
 	}
-	if (priv->info.virtio_id == VIRTIO_ID_NET)
-		status_of_net(priv, status);
+	if (priv->type->config_status != NULL)
+		priv->type->config_status(priv->contract.features, priv->config, status);
 	pthread_mutex_unlock(&priv->lock);
 	vdpa_moves_release();
 }

@@ -89,6 +89,39 @@ net_ctrl_vq(uint64_t features, uint16_t nr_pairs)
 	return (features & (BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_RSS))) != 0 ? 2 * nr_pairs : 2;
 }
 
+/* A Linux guest spins for ever on a control queue that nobody serves. */
+static uint64_t
+net_features_served(uint64_t features, bool commands, bool pairs)
+{
+	const uint64_t command_bits = BIT(VIRTIO_NET_F_CTRL_RX) | BIT(VIRTIO_NET_F_CTRL_VLAN) |
+		BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR);
+
+	if (!commands && !pairs)
+		return features & ~(command_bits | BIT(VIRTIO_NET_F_CTRL_VQ));
+	if (!commands)
+		return features & ~command_bits;
+	return pairs ? features : features & ~BIT(VIRTIO_NET_F_MQ);
+}
+
+static void
+net_config_announce(uint8_t *config)
+{
+	((struct virtio_net_config *)config)->status |= rte_cpu_to_le_16(VIRTIO_NET_S_ANNOUNCE);
+}
+
+static void
+net_config_status(uint64_t features, const uint8_t *config, struct vdpa_device_status *status)
+{
+	const struct virtio_net_config *net = (const struct virtio_net_config *)config;
+
+	if ((features & BIT(VIRTIO_NET_F_MAC)) != 0)
+		memcpy(status->mac, net->mac, sizeof(status->mac));
+	if ((features & BIT(VIRTIO_NET_F_MTU)) != 0)
+		status->mtu = rte_le_to_cpu_16(net->mtu);
+	if ((features & BIT(VIRTIO_NET_F_STATUS)) != 0)
+		status->link_down = (net->status & rte_cpu_to_le_16(VIRTIO_NET_S_LINK_UP)) == 0;
+}
+
 static void
 net_config_limit(const struct vdpa_contract *contract, uint8_t *config)
 {
@@ -162,44 +195,6 @@ blk_ctrl_vq(uint64_t features __rte_unused, uint16_t nr_pairs __rte_unused)
 	return -1; /* none */
 }
 
-static const struct vdpa_type types[] = {
-	{
-		.virtio_id = VIRTIO_ID_NET,
-		.name = "net",
-		.index_in_memory = true,
-		.nr_pairs = net_nr_pairs,
-		.ctrl_vq = net_ctrl_vq,
-		.features_consistent = net_features_consistent,
-		.config_limit = net_config_limit,
-		.config_breaks = net_config_breaks,
-	},
-	{
-		.virtio_id = VIRTIO_ID_BLOCK,
-		.name = "block",
-		.nr_pairs = blk_nr_pairs,
-		.ctrl_vq = blk_ctrl_vq,
-		.features_consistent = blk_features_consistent,
-		.config_breaks = blk_config_breaks,
-	},
-};
-
-const struct vdpa_type *
-vdpa_type_find(uint16_t virtio_id)
-{
-	for (unsigned int i = 0; i < RTE_DIM(types); i++)
-		if (types[i].virtio_id == virtio_id)
-			return &types[i];
-	return NULL;
-}
-
-const char *
-vdpa_type_name(uint16_t virtio_id)
-{
-	const struct vdpa_type *type = vdpa_type_find(virtio_id);
-
-	return type != NULL ? type->name : NULL;
-}
-
 /* Names as in virtio 1.2, without their prefix. */
 static const char *const transport_names[64] = {
 	[VIRTIO_F_NOTIFY_ON_EMPTY] = "NOTIFY_ON_EMPTY",
@@ -268,16 +263,59 @@ static const char *const blk_names[64] = {
 	[BLK_F_ZONED] = "ZONED",
 };
 
+static const struct vdpa_type types[] = {
+	{
+		.virtio_id = VIRTIO_ID_NET,
+		.name = "net",
+		.feature_names = net_names,
+		.index_in_memory = true,
+		.nr_pairs = net_nr_pairs,
+		.ctrl_vq = net_ctrl_vq,
+		.features_consistent = net_features_consistent,
+		.features_served = net_features_served,
+		.features_announce = BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) | BIT(VIRTIO_NET_F_STATUS),
+		.config_announce = net_config_announce,
+		.config_status = net_config_status,
+		.config_limit = net_config_limit,
+		.config_breaks = net_config_breaks,
+	},
+	{
+		.virtio_id = VIRTIO_ID_BLOCK,
+		.name = "block",
+		.feature_names = blk_names,
+		.nr_pairs = blk_nr_pairs,
+		.ctrl_vq = blk_ctrl_vq,
+		.features_consistent = blk_features_consistent,
+		.config_breaks = blk_config_breaks,
+	},
+};
+
+const struct vdpa_type *
+vdpa_type_find(uint16_t virtio_id)
+{
+	for (unsigned int i = 0; i < RTE_DIM(types); i++)
+		if (types[i].virtio_id == virtio_id)
+			return &types[i];
+	return NULL;
+}
+
+const char *
+vdpa_type_name(uint16_t virtio_id)
+{
+	const struct vdpa_type *type = vdpa_type_find(virtio_id);
+
+	return type != NULL ? type->name : NULL;
+}
+
 const char *
 vdpa_feature_name(uint16_t virtio_id, unsigned int bit)
 {
+	const struct vdpa_type *type = vdpa_type_find(virtio_id);
 	const char *name = NULL;
 
 	if (bit >= 64)
 		return NULL;
-	if (virtio_id == VIRTIO_ID_NET)
-		name = net_names[bit];
-	else if (virtio_id == VIRTIO_ID_BLOCK)
-		name = blk_names[bit];
+	if (type != NULL)
+		name = type->feature_names[bit];
 	return name != NULL ? name : transport_names[bit];
 }
