@@ -13,7 +13,7 @@ def ask(backend: Backend, command: str) -> Any:
     """The answer to a telemetry command of a running back end; None if it is refused."""
     folder = backend.folder / 'dpdk' / backend.folder.name
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as telemetry:
-        telemetry.settimeout(5.0)
+        telemetry.settimeout(30.0)
         telemetry.connect(str(folder / 'dpdk_telemetry.v2'))
         telemetry.recv(1024)
         telemetry.send(command.encode())
