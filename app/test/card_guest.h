@@ -22,6 +22,15 @@ setup(struct card **card, struct guest *guest, const struct card_conf *conf, uin
 	assert_int_equal(guest_create(guest, card_device(*card), features, conf->nr_pairs), 0);
 }
 
+/* And its driver has begun. */
+static inline void
+setup_started(
+	struct card **card, struct guest *guest, const struct card_conf *conf, uint64_t features)
+{
+	setup(card, guest, conf, features);
+	assert_int_equal(guest_start(guest), 0);
+}
+
 static inline void
 teardown(struct card *card, struct guest *guest)
 {

@@ -53,6 +53,15 @@ net_now_us(void)
 	return ts.tv_sec * UINT64_C(1000000) + ts.tv_nsec / 1000;
 }
 
+void
+net_frame_fill(uint8_t *frame, uint32_t len, uint32_t seed)
+{
+	for (uint32_t i = 0; i < len; i++) {
+		seed = seed * 1664525 + 1013904223;
+		frame[i] = seed >> 24;
+	}
+}
+
 /* ---- memory and rings ---- */
 
 void *

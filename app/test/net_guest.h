@@ -138,6 +138,9 @@ int net_device_try_add(const char *name, const char *args);
 /** rte_eal_init() for a test, with this --vdev argument or NULL; ends the program if it fails. */
 void net_eal_start(const char *vdev);
 
+/** Bytes of a frame that no other seed gives. */
+void net_frame_fill(uint8_t *frame, uint32_t len, uint32_t seed);
+
 void net_sleep_ms(uint32_t ms);
 uint64_t net_now_us(void);
 

@@ -16,15 +16,6 @@
 #define RX   0
 #define TX   1
 
-static void
-fill_frame(uint8_t *frame, uint32_t len, uint32_t seed)
-{
-	for (uint32_t i = 0; i < len; i++) {
-		seed = seed * 1664525 + 1013904223;
-		frame[i] = seed >> 24;
-	}
-}
-
 /* Send frames of these sizes, in all shapes, through a loopback; none may be lost or changed. */
 static void
 pump(struct net_guest *g, uint16_t pair, const uint32_t *sizes, unsigned int nr_sizes,
@@ -41,7 +32,7 @@ pump(struct net_guest *g, uint16_t pair, const uint32_t *sizes, unsigned int nr_
 		while (out < nr_frames && out - in < 200) {
 			uint32_t size = sizes[out % nr_sizes];
 
-			fill_frame(sent, size, out);
+			net_frame_fill(sent, size, out);
 			if (!net_guest_send(g, pair, out / nr_sizes % NET_SHAPES, NULL, sent, size))
 				break;
 			out++;
@@ -51,7 +42,7 @@ pump(struct net_guest *g, uint16_t pair, const uint32_t *sizes, unsigned int nr_
 		for (; len >= 0; len = net_guest_receive(g, pair, &hdr, got, sizeof(got))) {
 			uint32_t size = sizes[in % nr_sizes];
 
-			fill_frame(sent, size, in);
+			net_frame_fill(sent, size, in);
 			assert_int_equal(len, size);
 			assert_memory_equal(got, sent, size);
 			assert_int_equal(hdr.flags, 0);
@@ -170,14 +161,14 @@ pairs_do_not_mix(void **state)
 	for (uint16_t pair = 0; pair < 4; pair++) {
 		net_guest_fill(&g, pair, 32);
 		for (int i = 0; i < 20; i++) {
-			fill_frame(frame, sizeof(frame), pair * 100 + i);
+			net_frame_fill(frame, sizeof(frame), pair * 100 + i);
 			assert_true(
 				net_guest_send(&g, pair, NET_WHOLE, NULL, frame, sizeof(frame)));
 		}
 	}
 	for (uint16_t pair = 0; pair < 4; pair++) {
 		for (int i = 0; i < 20; i++) {
-			fill_frame(frame, sizeof(frame), pair * 100 + i);
+			net_frame_fill(frame, sizeof(frame), pair * 100 + i);
 			assert_int_equal(
 				net_guest_wait(&g, pair, NULL, got, sizeof(got), 30000), 64);
 			assert_memory_equal(got, frame, sizeof(frame));
@@ -203,7 +194,7 @@ without_receive_buffers_frames_wait_and_a_kick_moves_them(void **state)
 		net_device_add("lo", "");
 		net_guest_open(&g, &config);
 		for (int k = 0; k < 10; k++) {
-			fill_frame(frame, sizeof(frame), k);
+			net_frame_fill(frame, sizeof(frame), k);
 			assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 		}
 		/* long enough for the worker to fall asleep */
@@ -217,7 +208,7 @@ without_receive_buffers_frames_wait_and_a_kick_moves_them(void **state)
 		net_stat_wait(g.dev, TX, "packets", 3);
 		net_guest_fill(&g, 0, 20);
 		for (int k = 0; k < 10; k++) {
-			fill_frame(frame, sizeof(frame), k);
+			net_frame_fill(frame, sizeof(frame), k);
 			assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), 100);
 			assert_memory_equal(got, frame, sizeof(frame));
 		}
@@ -246,7 +237,7 @@ a_mergeable_frame_waits_until_all_its_buffers_are_there(void **state)
 	(void)state;
 	net_device_add("lo", "");
 	net_guest_open(&g, &config);
-	fill_frame(frame, sizeof(frame), 1);
+	net_frame_fill(frame, sizeof(frame), 1);
 	assert_true(net_guest_send(&g, 0, NET_SCATTERED, NULL, frame, sizeof(frame)));
 	net_guest_fill(&g, 0, 5);
 	net_sleep_ms(20);
@@ -308,7 +299,7 @@ a_frame_beyond_64_kib_is_dropped_and_one_of_64_kib_passes(void **state)
 	net_device_add("lo", "");
 	net_guest_open(&g, &config);
 	net_guest_fill(&g, 0, 100);
-	fill_frame(frame, sizeof(frame), 5);
+	net_frame_fill(frame, sizeof(frame), 5);
 	assert_true(net_guest_send(&g, 0, NET_WHOLE, NULL, frame, SW_NET_FRAME_MAX + 1));
 	assert_true(net_guest_send(&g, 0, NET_SCATTERED, NULL, frame, SW_NET_FRAME_MAX));
 	assert_int_equal(net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), SW_NET_FRAME_MAX);
@@ -362,7 +353,7 @@ headers_of_offloads_that_were_not_agreed_do_no_harm(void **state)
 	net_device_add("lo", "");
 	net_guest_open(&g, &config);
 	net_guest_fill(&g, 0, 20);
-	fill_frame(frame, sizeof(frame), 1);
+	net_frame_fill(frame, sizeof(frame), 1);
 	/* flags nobody agreed to are ignored, and nothing of the header goes on */
 	for (int shape = 0; shape < NET_SHAPES; shape++) {
 		assert_true(net_guest_send(&g, 0, shape, &hdr, frame, sizeof(frame)));
@@ -427,7 +418,7 @@ an_unfinished_checksum_is_completed_for_a_receiver_that_did_not_agree(void **sta
 
 			if (at + 2 > len)
 				continue;
-			fill_frame(frame, len, nr);
+			net_frame_fill(frame, len, nr);
 			net_guest_fill(&g, 0, 64);
 			assert_true(net_guest_send(&g, 0, nr % NET_SHAPES, &hdr, frame, len));
 			assert_int_equal(net_guest_wait(&g, 0, &hdr, got, sizeof(got), 30000), len);
@@ -489,7 +480,7 @@ an_unfinished_checksum_passes_to_a_receiver_that_agreed(void **state)
 	net_device_add("lo", "");
 	net_guest_open(&g, &config);
 	net_guest_fill(&g, 0, 4);
-	fill_frame(frame, sizeof(frame), 9);
+	net_frame_fill(frame, sizeof(frame), 9);
 	assert_true(net_guest_send(&g, 0, NET_SPLIT, &hdr, frame, sizeof(frame)));
 	memset(&hdr, 0, sizeof(hdr));
 	assert_int_equal(net_guest_wait(&g, 0, &hdr, got, sizeof(got), 30000), 100);
@@ -633,7 +624,7 @@ a_stop_and_a_start_lose_and_repeat_nothing(void **state)
 		net_guest_open(&g, &config);
 		for (int round = 0; round < 40; round++) {
 			for (int k = 0; k < 25; k++, out++) {
-				fill_frame(frame, sizeof(frame), out);
+				net_frame_fill(frame, sizeof(frame), out);
 				assert_true(net_guest_send(
 					&g, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 			}
@@ -646,7 +637,7 @@ a_stop_and_a_start_lose_and_repeat_nothing(void **state)
 			for (; in < out; in++) {
 				assert_int_equal(
 					net_guest_wait(&g, 0, NULL, got, sizeof(got), 30000), 64);
-				fill_frame(frame, sizeof(frame), in);
+				net_frame_fill(frame, sizeof(frame), in);
 				assert_memory_equal(got, frame, sizeof(frame));
 			}
 			assert_int_equal(net_guest_receive(&g, 0, NULL, got, sizeof(got)), -1);
@@ -695,7 +686,7 @@ inactive_pairs_are_left_alone(void **state)
 	pump(&g, 1, all_sizes, 13, 100);
 	/* as the class does for a driver's command; nothing else calls ops now */
 	assert_int_equal(g.dev->ops->set_active_queues(g.dev, 1), 0);
-	fill_frame(frame, sizeof(frame), 3);
+	net_frame_fill(frame, sizeof(frame), 3);
 	net_guest_fill(&g, 1, 64);
 	assert_true(net_guest_send(&g, 1, NET_WHOLE, NULL, frame, sizeof(frame)));
 	net_sleep_ms(20);

@@ -17,15 +17,6 @@
 #define TX   1
 
 static void
-fill_frame(uint8_t *frame, uint32_t len, uint32_t seed)
-{
-	for (uint32_t i = 0; i < len; i++) {
-		seed = seed * 1664525 + 1013904223;
-		frame[i] = seed >> 24;
-	}
-}
-
-static void
 add_pair(const char *more)
 {
 	char args[200];
@@ -53,7 +44,7 @@ exchange(struct net_guest *a, struct net_guest *b, uint32_t len, uint32_t seed)
 	for (int way = 0; way < 2; way++) {
 		struct net_guest *from = way == 0 ? a : b, *to = way == 0 ? b : a;
 
-		fill_frame(frame, len, seed + way);
+		net_frame_fill(frame, len, seed + way);
 		net_guest_fill(to, 0, UINT16_MAX);
 		assert_true(net_guest_send(from, 0, seed % NET_SHAPES, NULL, frame, len));
 		assert_int_equal(net_guest_wait(to, 0, NULL, got, sizeof(got), 30000), len);
@@ -126,7 +117,7 @@ checksums_are_completed_only_for_the_end_that_needs_it(void **state)
 	open_guest(&b, "b", F(NET_F_CSUM));
 	net_guest_fill(&a, 0, 8);
 	net_guest_fill(&b, 0, 8);
-	fill_frame(frame, sizeof(frame), 1);
+	net_frame_fill(frame, sizeof(frame), 1);
 	assert_true(net_guest_send(&a, 0, NET_WHOLE, &hdr, frame, sizeof(frame)));
 	assert_int_equal(net_guest_wait(&b, 0, &got_hdr, got, sizeof(got), 30000), 100);
 	assert_int_equal(got_hdr.flags, 0);
@@ -201,7 +192,7 @@ frames_wait_for_a_running_receiver_without_buffers(void **state)
 	open_guest(&a, "a", 0);
 	open_guest(&b, "b", F(RING_F_EVENT_IDX));
 	for (int i = 0; i < 60; i++) {
-		fill_frame(frame, sizeof(frame), i);
+		net_frame_fill(frame, sizeof(frame), i);
 		assert_true(net_guest_send(&a, 0, NET_WHOLE, NULL, frame, sizeof(frame)));
 	}
 	net_sleep_ms(30);
@@ -209,7 +200,7 @@ frames_wait_for_a_running_receiver_without_buffers(void **state)
 	for (int i = 0; i < 60; i++) {
 		net_guest_fill(&b, 0, 1);
 		assert_int_equal(net_guest_wait(&b, 0, NULL, got, sizeof(got), 30000), 100);
-		fill_frame(frame, sizeof(frame), i);
+		net_frame_fill(frame, sizeof(frame), i);
 		assert_memory_equal(got, frame, sizeof(frame));
 	}
 	net_stat_wait(a.dev, TX, "packets", 60);
@@ -244,7 +235,7 @@ ends_with_different_numbers_of_pairs_share_what_both_have(void **state)
 	net_stat_wait(a.dev, 5, "drop_rx_off", 1);
 	assert_int_equal(net_guest_start(&b, 2), 0);
 	net_guest_fill(&b, 1, 4);
-	fill_frame(frame, sizeof(frame), 7);
+	net_frame_fill(frame, sizeof(frame), 7);
 	assert_true(net_guest_send(&a, 1, NET_WHOLE, NULL, frame, sizeof(frame)));
 	assert_int_equal(net_guest_wait(&b, 1, NULL, got, sizeof(got), 30000), 64);
 	assert_memory_equal(got, frame, sizeof(frame));
@@ -318,7 +309,7 @@ receive(void *arg)
 		if (len < 0)
 			continue;
 		memcpy(&seed, frame, sizeof(seed));
-		fill_frame(want, sizeof(want), seed);
+		net_frame_fill(want, sizeof(want), seed);
 		memcpy(want, &seed, sizeof(seed));
 		r->nr_bad += len != 1000 || memcmp(frame, want, len) != 0 || seed <= r->last;
 		r->last = seed;
@@ -346,7 +337,7 @@ an_end_may_come_and_go_under_load(void **state)
 		assert_int_equal(pthread_create(&r.thread, NULL, receive, &r), 0);
 		for (int i = 0; i < 30000; i++) {
 			seed++;
-			fill_frame(frame, sizeof(frame), seed);
+			net_frame_fill(frame, sizeof(frame), seed);
 			memcpy(frame, &seed, sizeof(seed));
 			for (int k = 0; !net_guest_send(
 				     &a, 0, seed % NET_SHAPES, NULL, frame, sizeof(frame));

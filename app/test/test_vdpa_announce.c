@@ -75,8 +75,7 @@ test_a_guest_that_arrives_is_asked_until_it_answers(void **state)
 	unsigned int before;
 
 	(void)state;
-	setup(&card, &guest, &conf, ABLE);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, ABLE);
 	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	assert_false(is_asked(&guest));
 	for (unsigned int round = 0; round < 5; round++) {
@@ -110,8 +109,7 @@ test_a_driver_that_begins_anew_is_not_asked(void **state)
 	struct guest guest;
 
 	(void)state;
-	setup(&card, &guest, &conf, ABLE);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, ABLE);
 	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	arrive(&guest);
 	wait_asked(&guest, true);
@@ -136,8 +134,7 @@ test_a_guest_that_cannot_announce_is_not_asked(void **state)
 		struct card *card;
 		struct guest guest;
 
-		setup(&card, &guest, &conf, ABLE & ~lacks[i]);
-		assert_int_equal(guest_start(&guest), 0);
+		setup_started(&card, &guest, &conf, ABLE & ~lacks[i]);
 		assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 		arrive(&guest);
 		assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
@@ -157,8 +154,7 @@ test_a_device_without_the_op_cannot_announce(void **state)
 	struct guest guest;
 
 	(void)state;
-	setup(&card, &guest, &conf, ABLE);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, ABLE);
 	vdpa_binding_contract(guest.binding, &contract);
 	assert_false(contract.can_announce);
 	assert_int_equal(vdpa_session_announce(guest.session, mac), -ENOTSUP);

@@ -49,8 +49,7 @@ frames_pass(const struct card_conf *conf, uint64_t features)
 	struct card *card;
 	struct guest guest;
 
-	setup(&card, &guest, conf, features);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, conf, features);
 	assert_int_equal(guest_exchange(&guest, 0, 1000, 30000), 0);
 	assert_int_equal(guest_exchange(&guest, 1, 1000, 30000), 0);
 	assert_int_equal(card_frames(card), 2000);
@@ -134,8 +133,7 @@ test_no_start_index_is_refused(void **state)
 	struct guest guest;
 
 	(void)state;
-	setup(&card, &guest, &conf, FEATURES_PLAIN);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, FEATURES_PLAIN);
 	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
 	assert_int_equal(states[1].avail, 10);
@@ -156,8 +154,7 @@ memory_changes(const struct card_conf *conf)
 	struct guest guest;
 	unsigned int starts;
 
-	setup(&card, &guest, conf, FEATURES_PLAIN);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, conf, FEATURES_PLAIN);
 	starts = card_calls(card, "start");
 	for (int i = 0; i < 20; i++) {
 		unsigned int sent = guest_send(&guest, 0, 20);
@@ -232,8 +229,7 @@ test_call_descriptor_changes_under_traffic(void **state)
 	uint64_t count;
 
 	(void)state;
-	setup(&card, &guest, &conf, FEATURES_PLAIN);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, FEATURES_PLAIN);
 	for (int i = 0; i < 200; i++) {
 		guest_send(&guest, 0, 3);
 		close(guest.call[0]);
@@ -262,8 +258,7 @@ test_control_queue_is_served(void **state)
 	uint8_t read_back[6];
 
 	(void)state;
-	setup(&card, &guest, &conf, FEATURES_CTRL);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, FEATURES_CTRL);
 	assert_int_equal(status_of(card).nr_active_pairs, 1);
 	assert_int_equal(guest_command(&guest, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET,
 				 &pairs, 2),
@@ -304,8 +299,7 @@ test_configuration_changes_are_told(void **state)
 	struct guest guest;
 
 	(void)state;
-	setup(&card, &guest, &conf, FEATURES_PLAIN);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, FEATURES_PLAIN);
 	vdpa_config_changed(card_device(card));
 	for (int i = 0; i < 30000 && __atomic_load_n(&guest.config_changes, __ATOMIC_SEQ_CST) == 0;
 		i++)
@@ -331,8 +325,7 @@ test_bad_wishes_change_nothing(void **state)
 	struct guest guest;
 
 	(void)state;
-	setup(&card, &guest, &conf, FEATURES_PLAIN);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, FEATURES_PLAIN);
 	guest.wanted.features |= BIT(VIRTIO_NET_F_GUEST_UFO);
 	assert_int_equal(vdpa_session_set(guest.session, &guest.wanted), -EINVAL);
 	guest.wanted.features = FEATURES_PLAIN;
@@ -391,8 +384,7 @@ a_broken_ring_stops_one_queue(const struct card_conf *conf)
 	struct guest guest;
 	uint16_t *avail;
 
-	setup(&card, &guest, conf, FEATURES_PLAIN);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, conf, FEATURES_PLAIN);
 	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	avail = guest_va(&guest, guest.vqs[1].driver_iova);
 	avail[1] = 0x7000; /* the index runs away */
@@ -629,8 +621,7 @@ test_a_failed_device_recovers_by_a_reset(void **state)
 	struct guest guest;
 
 	(void)state;
-	setup(&card, &guest, &conf, FEATURES_PLAIN);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, FEATURES_PLAIN);
 	vdpa_device_failed(card_device(card), -EIO, "the card is on fire");
 	for (int i = 0; i < 30000 && __atomic_load_n(&guest.resets, __ATOMIC_SEQ_CST) == 0; i++)
 		usleep(1000);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Copyright (c) 2026 The vDPA framework authors
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -23,6 +22,7 @@
 
 #include <linux/virtio_ids.h>
 
+#include "fds.h"
 #include "vdpa_private.h"
 #include "vring.h"
 
@@ -86,19 +86,6 @@ static bool
 is_mapped(void *va)
 {
 	return msync((void *)((uintptr_t)va & ~(uintptr_t)(PAGE - 1)), PAGE, MS_ASYNC) == 0;
-}
-
-static unsigned int
-nr_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned int nr = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		nr++;
-	closedir(dir);
-	return nr;
 }
 
 /* ---- a device to own memory ---- */

@@ -87,8 +87,7 @@ test_frames_pass_relayed(void **state)
 		struct card *card;
 		struct guest guest;
 
-		setup(&card, &guest, &conf, formats[i]);
-		assert_int_equal(guest_start(&guest), 0);
+		setup_started(&card, &guest, &conf, formats[i]);
 		assert_int_equal(status_of(card).mode, VDPA_MODE_RELAYED);
 		assert_int_equal(guest_exchange(&guest, 0, 1000, 30000), 0);
 		assert_int_equal(guest_exchange(&guest, 1, 1000, 30000), 0);
@@ -114,8 +113,7 @@ switch_over(const struct card_conf *conf, uint64_t features)
 	struct guest guest;
 	uint64_t relayed;
 
-	setup(&card, &guest, conf, features);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, conf, features);
 	for (int i = 0; i < 200; i++) {
 		unsigned int sent = guest_send(&guest, 0, 40);
 
@@ -197,8 +195,7 @@ test_no_start_index_is_relayed(void **state)
 		struct card *card;
 		struct guest guest;
 
-		setup(&card, &guest, &conf, formats[i]);
-		assert_int_equal(guest_start(&guest), 0);
+		setup_started(&card, &guest, &conf, formats[i]);
 		assert_int_equal(status_of(card).mode, VDPA_MODE_DIRECT);
 		assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 		assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
@@ -232,9 +229,8 @@ test_no_start_index_is_no_fresh_driver(void **state)
 		struct card *card;
 		struct guest guest;
 
-		setup(&card, &guest, &conf,
+		setup_started(&card, &guest, &conf,
 			formats[i] | BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR));
-		assert_int_equal(guest_start(&guest), 0);
 		assert_true(card_is_fresh(card));
 		assert_int_equal(guest_command(&guest, VIRTIO_NET_CTRL_MAC,
 					 VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, sizeof(mac)),
@@ -370,8 +366,7 @@ log_is_exact(const struct card_conf *conf, uint64_t features, enum vdpa_mode mod
 	struct card *card;
 	struct guest guest;
 
-	setup(&card, &guest, conf, features);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, conf, features);
 	assert_int_equal(guest_exchange(&guest, 0, 100, 30000), 0);
 	set_log(&guest, log);
 	assert_int_equal(guest_set(&guest), 0);
@@ -425,8 +420,7 @@ test_promise_of_the_log(void **state)
 	struct guest guest;
 
 	(void)state;
-	setup(&card, &guest, &conf, PLAIN);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, PLAIN);
 	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	card_fault(card, "stop", CARD_DELAY, 30);
 	set_log(&guest, log);
@@ -453,8 +447,7 @@ test_promise_of_a_device_that_hangs(void **state)
 	struct guest guest;
 
 	(void)state;
-	setup(&card, &guest, &conf, PLAIN);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, PLAIN);
 	card_fault(card, "stop", CARD_HANG, 0);
 	set_log(&guest, log);
 	assert_int_equal(vdpa_session_set(guest.session, &guest.wanted), 0);
@@ -480,8 +473,7 @@ test_a_log_that_fails_is_replaced_by_the_relay(void **state)
 	struct guest guest;
 
 	(void)state;
-	setup(&card, &guest, &conf, PLAIN);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, PLAIN);
 	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	card_fault(card, "dirty_start", CARD_FAIL, 0);
 	set_log(&guest, log);
@@ -516,8 +508,7 @@ test_a_log_that_fails_without_the_relay(void **state)
 	struct guest guest;
 
 	(void)state;
-	setup(&card, &guest, &conf, PLAIN);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, PLAIN);
 	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	card_fault(card, "dirty_start", CARD_FAIL, 0);
 	set_log(&guest, log);
@@ -547,8 +538,7 @@ test_memory_changes_while_relayed(void **state)
 	uint8_t *log = new_log();
 
 	(void)state;
-	setup(&card, &guest, &conf, formats[1]);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, formats[1]);
 	set_log(&guest, log);
 	for (int i = 0; i < 20; i++) {
 		unsigned int sent = guest_send(&guest, 0, 20);
@@ -571,8 +561,7 @@ test_a_broken_ring_stops_one_relayed_queue(void **state)
 	uint16_t *avail;
 
 	(void)state;
-	setup(&card, &guest, &conf, PLAIN);
-	assert_int_equal(guest_start(&guest), 0);
+	setup_started(&card, &guest, &conf, PLAIN);
 	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	avail = guest_va(&guest, guest.vqs[1].driver_iova);
 	avail[1] = 0x7000;

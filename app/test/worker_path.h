@@ -177,19 +177,6 @@ nr_threads(void)
 	return nr;
 }
 
-static inline unsigned int
-nr_entries(const char *path)
-{
-	DIR *dir = opendir(path);
-	unsigned int nr = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		nr++;
-	closedir(dir);
-	return nr;
-}
-
 static inline int
 configure(enum vdpa_worker_idle idle)
 {

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Optional, Set, Type
+from typing import Callable, Dict, Iterator, List, Optional, Set, Tuple, Type
 
 import pytest
 
@@ -39,9 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line('markers', 'every_release: about what differs between releases of DPDK')
 
 
-def failed_in(report: str) -> Set[str]:
-    """`file::test` of each that failed."""
-    failed = {f"{case.get('classname', '').split('.')[-1]}::{case.get('name')}"
+def failed_in(report: str) -> Set[Tuple[str, str]]:
+    """File and name of each test that failed."""
+    failed = {(case.get('classname', '').split('.')[-1], case.get('name', ''))
               for case in ElementTree.parse(report).iter('testcase')
               if case.find('failure') is not None or case.find('error') is not None}
     if len(failed) > MOST_FAILED:
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item
         left += unsampled(items)
     if config.getoption('--failed-in'):
         failed = failed_in(config.getoption('--failed-in'))
-        left += [item for item in items if f'{item.path.stem}::{item.name}' not in failed]
+        left += [item for item in items if (item.path.stem, item.name) not in failed]
     config.hook.pytest_deselected(items=left)
     gone = set(map(id, left))
     items[:] = [item for item in items if id(item) not in gone]
