@@ -343,12 +343,13 @@ enum vdpa_mode {
 
 /**
  * Parts of a switch between direct and relayed, in their order. From STOP to START the datapath
- * stands still, which together is the PAUSE. X-macro: enumerator, text.
+ * stands still, which together is the PAUSE. X-macro: enumerator, text (a key of telemetry, which
+ * takes letters, digits and _ alone).
  */
 #define VDPA_PHASES(X)                                                                    \
 	X(VDPA_PHASE_STOP, "stop")       /* the device stops, drained */                  \
 	X(VDPA_PHASE_HARVEST, "harvest") /* what it had published is handed on */         \
-	X(VDPA_PHASE_POINT, "re-point")  /* rings, positions, call descriptors */         \
+	X(VDPA_PHASE_POINT, "repoint")   /* rings, positions, call descriptors */         \
 	X(VDPA_PHASE_START, "start")     /* the device starts, and its relay */           \
 	X(VDPA_PHASE_PAUSE, "pause")                                                      \
 	X(VDPA_PHASE_MARK, "mark") /* of a whole table, by any gap: the datapath runs */

@@ -203,7 +203,7 @@ note_switch(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 		vdpa_times_add(&priv->phases[i], ns[i]);
 	pthread_mutex_unlock(&priv->lock);
 	vdpa_device_event(priv, VDPA_EVENT_MODE,
-		"%s%s%s, pause %.1f us: stop %.1f, harvest %.1f, re-point %.1f, start %.1f",
+		"%s%s%s, pause %.1f us: stop %.1f, harvest %.1f, repoint %.1f, start %.1f",
 		vdpa_mode_name(plan->mode), plan->mode_why[0] != '\0' ? ": " : "", plan->mode_why,
 		ns[VDPA_PHASE_PAUSE] / 1e3, ns[VDPA_PHASE_STOP] / 1e3, ns[VDPA_PHASE_HARVEST] / 1e3,
 		ns[VDPA_PHASE_POINT] / 1e3, ns[VDPA_PHASE_START] / 1e3);

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.ours, pytest.mark.every_release]
 
 DEVICE = 'vdpa_sw_net0'
 FRAMES = 20000
-PHASES = ('stop', 'harvest', 're-point', 'start', 'pause')
+PHASES = ('stop', 'harvest', 'repoint', 'start', 'pause')
 
 
 def test_workers(make_backend, programs, tools, folder):
