@@ -4,8 +4,8 @@
 
 blk-*: fio in one User Mode Linux guest that has a disk of each. raw-*: the driver of raw_disk.py,
 which is not the limit. Both back ends run all the time on one CPU; an idle one sleeps. The client
-has the other CPU. *-sleep: our worker never polls, as qemu-storage-daemon never does; otherwise it
-is adaptive, as it comes.
+has the other CPU. *-sleep: our worker sleeps after 3 microseconds without work; otherwise it is
+adaptive, as it comes.
 """
 
 import contextlib

@@ -9,6 +9,10 @@
 
 #include <cmocka.h>
 
+#include <rte_common.h>
+#include <rte_cycles.h>
+
+#include "vdpa_worker.h"
 #include "worker_path.h"
 
 /* Datapath workers: when paths are armed, who wakes them, and who has the CPU. */
@@ -109,22 +113,81 @@ kick_is_heard_while_another_path_is_busy(void **state)
 }
 
 static void
-sleeping_workers_arm_at_the_first_empty_poll(void **state)
+path_that_waits_is_armed_at_the_first_empty_poll(void **state)
 {
+	static const enum vdpa_worker_idle idles[] = {VDPA_WORKER_ADAPTIVE, VDPA_WORKER_SLEEP};
 	struct path p;
 
 	(void)state;
+	for (unsigned int i = 0; i < RTE_DIM(idles); i++) {
+		assert_int_equal(configure(idles[i]), 0);
+		path_init(&p);
+		p.path.waits = true;
+		assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+		wait_for(atomic_load(&p.armed) == 1);
+		assert_int_equal(atomic_load(&p.polls), 1);
+		wait_asleep();
+		atomic_store(&p.work, 1);
+		kick(&p);
+		wait_for(atomic_load(&p.armed) == 2);
+		assert_int_equal(atomic_load(&p.polls), 3);
+		assert_int_equal(vdpa_path_del(&p.path), 0);
+		path_fini(&p);
+	}
+}
+
+#define CYCLES(us) ((us)*UINT64_C(2000)) /* as long as EAL does not know the clock */
+
+/* A path that counts how often it was armed so soon after its last work as a sleeping worker's. */
+struct timed_path {
+	struct path p;    /* first */
+	uint64_t done_at; /* TSC */
+	atomic_uint nr_soon;
+};
+
+static unsigned int
+timed_poll(struct vdpa_path *path)
+{
+	unsigned int nr = path_poll(path);
+
+	if (nr != 0)
+		((struct timed_path *)path_of(path))->done_at = rte_rdtsc();
+	return nr;
+}
+
+static bool
+timed_arm(struct vdpa_path *path)
+{
+	struct timed_path *t = (struct timed_path *)path_of(path);
+	uint64_t cycles = rte_rdtsc() - t->done_at;
+
+	if (cycles >= CYCLES(VDPA_WORKER_LINGER_US) && cycles < CYCLES(VDPA_WORKER_SPIN_US))
+		atomic_fetch_add(&t->nr_soon, 1);
+	return path_arm(path);
+}
+
+/* Not each time: others may have the CPU meanwhile, or want it, and then it is armed at once. */
+static void
+sleeping_workers_look_for_more_for_a_moment(void **state)
+{
+	struct timed_path t = {0};
+
+	(void)state;
 	assert_int_equal(configure(VDPA_WORKER_SLEEP), 0);
-	path_init(&p);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
-	wait_for(atomic_load(&p.armed) == 1);
-	assert_int_equal(atomic_load(&p.polls), 1);
-	atomic_store(&p.work, 1);
-	kick(&p);
-	wait_for(atomic_load(&p.armed) == 2);
-	assert_int_equal(atomic_load(&p.polls), 3);
-	assert_int_equal(vdpa_path_del(&p.path), 0);
-	path_fini(&p);
+	path_init(&t.p);
+	t.p.path.poll = timed_poll;
+	t.p.path.arm = timed_arm;
+	assert_int_equal(vdpa_path_add(&t.p.path, -1), 0);
+	for (unsigned int i = 0; i < 200; i++) {
+		unsigned int armed = atomic_load(&t.p.armed);
+
+		atomic_store(&t.p.work, 1);
+		kick(&t.p);
+		wait_for(atomic_load(&t.p.armed) > armed && atomic_load(&t.p.work) == 0);
+	}
+	assert_in_range(atomic_load(&t.nr_soon), 20, 400);
+	assert_int_equal(vdpa_path_del(&t.p.path), 0);
+	path_fini(&t.p);
 }
 
 static void
@@ -266,7 +329,8 @@ main(void)
 		TEST(second_descriptor_wakes_too),
 		TEST(work_seen_by_arm_keeps_a_path_polled),
 		TEST(kick_is_heard_while_another_path_is_busy),
-		TEST(sleeping_workers_arm_at_the_first_empty_poll),
+		TEST(path_that_waits_is_armed_at_the_first_empty_poll),
+		TEST(sleeping_workers_look_for_more_for_a_moment),
 		TEST(polling_workers_never_arm),
 		TEST(polling_workers_share_a_cpu),
 		TEST(adaptive_worker_sleeps_at_once_where_it_is_crowded),

@@ -452,9 +452,9 @@ const char *vdpa_health_name(enum vdpa_health health);
 
 /** How datapath workers wait when idle. */
 enum vdpa_worker_idle {
-	VDPA_WORKER_ADAPTIVE,
-	VDPA_WORKER_POLL,
-	VDPA_WORKER_SLEEP
+	VDPA_WORKER_ADAPTIVE, /**< they look for more for 50 microseconds, then sleep */
+	VDPA_WORKER_POLL,     /**< they look for more, for ever */
+	VDPA_WORKER_SLEEP     /**< as adaptive, for 3 microseconds: what a sleep costs */
 };
 /**
  * One worker for each CPU of cpulist ("2-3,8"; NULL: one, on the main lcore's CPU set). A CPU that

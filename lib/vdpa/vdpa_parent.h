@@ -421,6 +421,11 @@ struct vdpa_path {
 	 * caller's, NULL: alone. See vdpa_device_ops.vq_group.
 	 */
 	const void *group;
+	/**
+	 * poll's word: what the path waits for will wake it, and may need this CPU. It is armed at
+	 * the first poll that finds nothing then, where others look for more for a while.
+	 */
+	bool waits;
 
 	struct vdpa_worker *worker; /**< the class's, as all that follows */
 	struct vdpa_path_group *owner;

@@ -12,9 +12,9 @@
  * does).
  *
  * A path is in one of three lists. ACTIVE paths are polled in every round. A path that found
- * nothing for a while is armed and becomes IDLE: only a kick wakes it. TIMED is idle without
- * anything that could wake it (no descriptor, or one that epoll refuses, as of a plain file): such
- * a path is polled once in VDPA_WORKER_TIMED_MS.
+ * nothing for a while, or waits, is armed and becomes IDLE: only a kick wakes it. TIMED is idle
+ * without anything that could wake it (no descriptor, or one that epoll refuses, as of a plain
+ * file): such a path is polled once in VDPA_WORKER_TIMED_MS.
  */
 
 #include <pthread.h>
@@ -22,8 +22,9 @@
 
 #include "vdpa_private.h"
 
-#define VDPA_WORKER_SPIN_US  50 /* adaptive: without work so long, then armed */
-#define VDPA_WORKER_PAUSE_US 5  /* without work so long, then the CPU is yielded in each round */
+#define VDPA_WORKER_SPIN_US   50 /* adaptive: without work so long, then armed */
+#define VDPA_WORKER_LINGER_US 3  /* sleep: the same; to fall asleep and be woken costs as much */
+#define VDPA_WORKER_PAUSE_US  5  /* without work so long, then the CPU is yielded in each round */
 /*
  * Adaptive: a yield that took so long gave the CPU to somebody who needs it. For a while paths are
  * armed at once then: who sleeps is woken at once, who yields waits his turn.

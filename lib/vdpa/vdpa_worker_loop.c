@@ -301,7 +301,7 @@ poll_round(struct vdpa_worker *w, uint64_t now)
 		}
 		if (path->idle_since == 0)
 			path->idle_since = now;
-		if (!w->poll_only && now - path->idle_since >= spin)
+		if (!w->poll_only && (path->waits || now - path->idle_since >= spin))
 			path_rest(w, path, now);
 	}
 	return busy;
@@ -396,7 +396,8 @@ vdpa_worker_open(struct vdpa_worker *w, enum vdpa_worker_idle idle)
 	w->poll_only = idle == VDPA_WORKER_POLL;
 	w->stop = false;
 	w->nr_watched = 0;
-	w->spin = idle == VDPA_WORKER_SLEEP ? 0 : hz / 1000000 * VDPA_WORKER_SPIN_US;
+	w->spin = hz / 1000000 *
+		(idle == VDPA_WORKER_SLEEP ? VDPA_WORKER_LINGER_US : VDPA_WORKER_SPIN_US);
 	w->pause = hz / 1000000 * VDPA_WORKER_PAUSE_US;
 	w->epoll_every = hz / 1000000 * VDPA_WORKER_EPOLL_US;
 	w->timed_every = hz / 1000 * VDPA_WORKER_TIMED_MS;

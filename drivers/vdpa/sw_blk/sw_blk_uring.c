@@ -139,11 +139,14 @@ set_event(struct sw_blk_uring *uring, bool on)
 	io_uring_cq_eventfd_toggle(&uring->ring, on);
 }
 
+/* The kernel's threads, which copy between memory and page cache, have the worker's CPUs. */
 static void
 set_busy(struct sw_blk_vq *vq)
 {
-	atomic_store_explicit(
-		&vq->nr_busy, SW_BLK_SLOTS - vq->uring->nr_free, memory_order_release);
+	unsigned int nr = SW_BLK_SLOTS - vq->uring->nr_free;
+
+	vq->path.waits = nr != 0;
+	atomic_store_explicit(&vq->nr_busy, nr, memory_order_release);
 }
 
 /* Hand over the next operation of a request, or let it wait for a bounce buffer. */
