@@ -460,46 +460,72 @@ test_each_op_failing_once_is_reported(void **state)
 	an_op_fails("set_map", true);
 }
 
-/* Another process stops this one for a while. @return its id */
-static pid_t
-stand_still(unsigned int after_ms, unsigned int for_ms)
+struct still {
+	const char *op;
+	int begun[2]; /* pipe */
+};
+
+/* The whole process stands still as an op begins. */
+static void
+stand_still(struct card *card, const char *op, bool after, void *arg)
 {
-	pid_t self = getpid(), pid = fork();
+	struct still *still = arg;
+
+	(void)card;
+	if (after || strcmp(op, still->op) != 0 || write(still->begun[1], "", 1) != 1)
+		return;
+	still->op = "";
+	kill(getpid(), SIGSTOP);
+}
+
+/* Another process, which ends that after a while. @return its id */
+static pid_t
+go_on_later(const struct still *still, unsigned int ms)
+{
+	pid_t pid = fork();
+	char byte;
 
 	if (pid != 0)
 		return pid;
-	usleep(after_ms * 1000);
-	kill(self, SIGSTOP);
-	usleep(for_ms * 1000);
-	kill(self, SIGCONT);
+	if (read(still->begun[0], &byte, 1) == 1)
+		usleep(ms * 1000);
+	kill(getppid(), SIGCONT);
 	_exit(0);
 }
 
 /* The deadline of an op passes while the machine stands still: no device hangs. */
 static void
-stands_still_in(const char *op, unsigned int for_ms)
+stands_still_in(const char *op, unsigned int ms)
 {
 	const struct card_conf conf = {.name = "c", .nr_pairs = 1, .hangs = true};
+	struct still still = {.op = op};
 	struct vdpa_vq_state states[2];
 	struct card *card;
 	struct guest guest;
 	pid_t pid;
 
+	assert_int_equal(pipe(still.begun), 0);
 	setup(&card, &guest, &conf, FEATURES_PLAIN);
 	if (strcmp(op, "stop") == 0)
 		assert_int_equal(guest_start(&guest), 0);
-	card_fault(card, op, CARD_DELAY, 100);
-	pid = stand_still(30, for_ms);
+	/* it takes its time afterwards, too */
+	card_fault(card, op, CARD_DELAY, 20);
+	pid = go_on_later(&still, ms);
 	assert_true(pid > 0);
+	card_on_step(card, stand_still, &still);
 	if (strcmp(op, "stop") != 0)
 		assert_int_equal(guest_start(&guest), 0);
 	else
 		assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_string_equal(still.op, "");
+	card_on_step(card, NULL, NULL);
 	assert_int_equal(card_calls(card, "fence"), 0);
 	assert_int_equal(status_of(card).health, VDPA_HEALTH_OK);
 	card_fault(card, op, CARD_OK, 0);
 	teardown(card, &guest);
+	close(still.begun[0]);
+	close(still.begun[1]);
 }
 
 static void
