@@ -210,7 +210,11 @@ struct vdpa_device_ops {
 	/**
 	 * End all queues. Quiescent when it returns, whatever it returns: no memory is touched and
 	 * no descriptor used afterwards. Fills states[i] of the queue that has index i, for i below
-	 * nr_vqs, where VDPA_CAP_GET_STATE is set.
+	 * nr_vqs, where VDPA_CAP_GET_STATE is set. They are believed, of a queue or device that was
+	 * reported as failed, too: what serves next goes on there, and what it gives back twice or
+	 * never nobody notices. Who does not know a position any more returns an error: then none
+	 * is taken from here. The used index in memory says where queues stand that are split and
+	 * used in order (net); the others stop until the driver resets the device.
 	 */
 	int (*stop)(struct vdpa_device *dev, struct vdpa_vq_state *states, uint16_t nr_vqs);
 	/**
