@@ -16,6 +16,8 @@
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 
+#include <rte_common.h>
+
 #include "card_guest.h"
 #include "vdpa_private.h"
 
@@ -409,6 +411,72 @@ test_log_is_exact(void **state)
 	}
 }
 
+/* Another mapping of the same memory, as librte_vhost makes one at each SET_LOG_BASE. */
+static uint8_t *
+name_log(struct guest *guest, int fd, ino_t ino)
+{
+	uint8_t *log = mmap(NULL, LOG_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	assert_true(log != MAP_FAILED);
+	set_log(guest, log);
+	guest->wanted.log_ino = ino;
+	return log;
+}
+
+static void
+log_is_named_again(const struct card_conf *conf, uint64_t features)
+{
+	bool packed = (features & BIT(VIRTIO_F_RING_PACKED)) != 0;
+	static const ino_t others[] = {2, 0, 0};
+	int fd = memfd_create("log", MFD_CLOEXEC);
+	struct card *card;
+	struct guest guest;
+	uint8_t *log, *former;
+
+	assert_true(fd >= 0 && ftruncate(fd, LOG_BYTES) == 0);
+	setup_started(&card, &guest, conf, features);
+	log = name_log(&guest, fd, 1);
+	assert_int_equal(guest_set(&guest), 0);
+	assert_int_equal(nr_logged(log), GUEST_REGION_BYTES / 4096);
+	for (int i = 0; i < 10; i++) {
+		former = log;
+		log = name_log(&guest, fd, 1);
+		munmap(former, LOG_BYTES);
+		assert_int_equal(guest_set(&guest), 0);
+		one_frame_is_logged(&guest, log, packed);
+	}
+	assert_int_equal(status_of(card).dirty_tables, 1);
+	/* another offset, another size, another file, and files that nobody knows */
+	guest.wanted.log_offset = 4096;
+	guest.wanted.log_seq++;
+	assert_int_equal(guest_set(&guest), 0);
+	assert_int_equal(status_of(card).dirty_tables, 2);
+	guest.wanted.log_size_bytes -= 8;
+	guest.wanted.log_seq++;
+	assert_int_equal(guest_set(&guest), 0);
+	assert_int_equal(status_of(card).dirty_tables, 3);
+	for (unsigned int i = 0; i < RTE_DIM(others); i++) {
+		guest.wanted.log_ino = others[i];
+		guest.wanted.log_seq++;
+		assert_int_equal(guest_set(&guest), 0);
+		assert_int_equal(status_of(card).dirty_tables, 4 + i);
+	}
+	teardown(card, &guest);
+	munmap(log, LOG_BYTES);
+	close(fd);
+}
+
+static void
+test_a_log_that_is_named_again_goes_on(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < 4; i += 3) {
+		log_is_named_again(&(struct card_conf){.name = "c0", .nr_pairs = 1}, formats[i]);
+		log_is_named_again(
+			&(struct card_conf){.name = "c0", .nr_pairs = 1, .logs = true}, formats[i]);
+	}
+}
+
 /* A stop that comes before logging engaged marks all; so does a start under a log. */
 static void
 test_promise_of_the_log(void **state)
@@ -613,6 +681,7 @@ main(void)
 		cmocka_unit_test(test_no_ring_position_out_of_order),
 		cmocka_unit_test(test_no_ring_position_is_refused_without_the_relay),
 		cmocka_unit_test(test_log_is_exact),
+		cmocka_unit_test(test_a_log_that_is_named_again_goes_on),
 		cmocka_unit_test(test_promise_of_the_log),
 		cmocka_unit_test(test_promise_of_a_device_that_hangs),
 		cmocka_unit_test(test_a_log_that_fails_is_replaced_by_the_relay),

@@ -25,6 +25,8 @@
  * errno; vdpa_error_text() has the sentence for people.
  */
 
+#include <sys/types.h>
+
 #include "vdpa_parent.h"
 
 #ifdef __cplusplus
@@ -114,11 +116,16 @@ struct vdpa_wanted {
 	 * Log what is written to the consumer's memory: one bit for each 4 KiB page from address 0.
 	 * The promise begins when the session is told: once logging engages, everything that was
 	 * written before is marked too. log_va is a shared mapping of the consumer, of which the
-	 * class makes a view of its own when log_seq changes; NULL: none.
+	 * class makes a view of its own when log_seq changes; NULL: none. The consumer can say of
+	 * which file and offset it is: if the class has just these in view, at the same size, it is
+	 * no other log, and nothing is marked anew. log_ino 0: not known.
 	 */
 	bool log;
 	void *log_va;
 	uint64_t log_size_bytes;
+	dev_t log_dev;
+	ino_t log_ino;
+	uint64_t log_offset;
 	uint32_t log_seq;
 	/**
 	 * Where the device notes what it took (vring_inflight.h): regions of queues one after the

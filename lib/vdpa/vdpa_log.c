@@ -9,7 +9,6 @@
 #include <rte_byteorder.h>
 #include <rte_common.h>
 
-#include "vdpa_consumer.h"
 #include "vdpa_log.h"
 
 #define WORD_PAGES 64u
@@ -21,19 +20,20 @@ log_lost(void *arg)
 }
 
 int
-vdpa_log_create(struct vdpa_log **out, void *va, uint64_t size_bytes)
+vdpa_log_create(struct vdpa_log **out, const struct vdpa_wanted *wanted)
 {
+	uint64_t size_bytes = wanted->log_size_bytes;
 	struct vdpa_log *log;
 	int rc;
 
 	*out = NULL;
-	if (va == NULL || size_bytes == 0)
+	if (wanted->log_va == NULL || size_bytes == 0)
 		return vdpa_error_set(-EINVAL, "a log of %zu bytes", (size_t)size_bytes);
 	log = calloc(1, sizeof(*log));
 	if (log == NULL)
 		return -ENOMEM;
 	/* an old size of 0 on a shared mapping makes a second view of it */
-	log->base = mremap(va, 0, size_bytes, MREMAP_MAYMOVE);
+	log->base = mremap(wanted->log_va, 0, size_bytes, MREMAP_MAYMOVE);
 	if (log->base == MAP_FAILED) {
 		rc = -errno;
 		free(log);
@@ -41,6 +41,9 @@ vdpa_log_create(struct vdpa_log **out, void *va, uint64_t size_bytes)
 			rc, "log of %zu bytes: %s", (size_t)size_bytes, strerror(-rc));
 	}
 	log->size_bytes = size_bytes;
+	log->dev = wanted->log_dev;
+	log->ino = wanted->log_ino;
+	log->offset = wanted->log_offset;
 	atomic_init(&log->refs, 1);
 	rc = vdpa_sigbus_guard(log->base, size_bytes, log_lost, log);
 	if (rc != 0) {
@@ -49,6 +52,15 @@ vdpa_log_create(struct vdpa_log **out, void *va, uint64_t size_bytes)
 	}
 	*out = log;
 	return 0;
+}
+
+bool
+vdpa_log_serves(const struct vdpa_log *log, const struct vdpa_wanted *wanted)
+{
+	return log != NULL && wanted->log_va != NULL && wanted->log_ino != 0 &&
+		log->ino == wanted->log_ino && log->dev == wanted->log_dev &&
+		log->offset == wanted->log_offset && log->size_bytes == wanted->log_size_bytes &&
+		!atomic_load(&log->lost);
 }
 
 struct vdpa_log *

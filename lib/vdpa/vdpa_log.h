@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
+#include "vdpa_consumer.h"
 #include "vdpa_domain.h"
 
 #define VDPA_PAGE_SHIFT 12
@@ -26,12 +27,17 @@
 struct vdpa_log {
 	uint8_t *base;
 	uint64_t size_bytes;
+	dev_t dev; /**< file and offset; ino 0: not known */
+	ino_t ino;
+	uint64_t offset;
 	atomic_uint refs;
 	atomic_bool lost; /**< its owner cut it: zero pages now */
 };
 
-/** A second view of a shared mapping. 0; -EINVAL; what mremap gave. */
-int vdpa_log_create(struct vdpa_log **out, void *va, uint64_t size_bytes);
+/** A second view of the consumer's mapping. 0; -EINVAL; what mremap gave. */
+int vdpa_log_create(struct vdpa_log **out, const struct vdpa_wanted *wanted);
+/** Is this log, which may be NULL, a sound view of the very memory that is wanted? */
+bool vdpa_log_serves(const struct vdpa_log *log, const struct vdpa_wanted *wanted);
 struct vdpa_log *vdpa_log_get(struct vdpa_log *log);
 void vdpa_log_put(struct vdpa_log *log);
 /** Every page of these ranges, by plain stores: nobody else may be relied on to have marked any. */

@@ -190,6 +190,7 @@ session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 	struct vdpa_inflight *inflight = NULL;
 	struct vdpa_log *log_view = NULL;
 	struct new_fds fds[VDPA_VQS_MAX];
+	bool other_log;
 	int rc;
 
 	rc = check_wanted(session, wanted);
@@ -203,17 +204,18 @@ session_set(struct vdpa_session *session, const struct vdpa_wanted *wanted)
 			&domain, wanted->regions, wanted->nr_regions, former, priv->dev);
 		vdpa_domain_put(former);
 	}
-	if (rc == 0 && wanted->log_seq != session->log_seq && wanted->log_va != NULL)
-		rc = vdpa_log_create(&log_view, wanted->log_va, wanted->log_size_bytes);
+	other_log = wanted->log_seq != session->log_seq &&
+		!vdpa_log_serves(session->log_view, wanted);
+	if (rc == 0 && other_log && wanted->log_va != NULL)
+		rc = vdpa_log_create(&log_view, wanted);
 	if (rc == 0 && wanted->inflight_seq != session->inflight_seq)
 		rc = vdpa_inflight_create(&inflight, wanted);
 	if (rc == 0) {
 		pthread_mutex_lock(&priv->lock);
 		session->log = wanted->log;
-		if (wanted->log_seq != session->log_seq) {
+		if (other_log)
 			RTE_SWAP(session->log_view, log_view);
-			session->log_seq = wanted->log_seq;
-		}
+		session->log_seq = wanted->log_seq;
 		if (wanted->inflight_seq != session->inflight_seq) {
 			RTE_SWAP(session->inflight, inflight);
 			session->inflight_seq = wanted->inflight_seq;

@@ -201,6 +201,11 @@ struct vhost_inflight {
 	uint16_t nr_vqs, vq_size;
 	uint32_t seq;
 };
+struct vhost_log_file {
+	dev_t dev;
+	ino_t ino;
+	uint64_t offset;
+};
 struct vhost_conn {
 	int vid;
 	struct vhost_binding *binding;
@@ -225,6 +230,7 @@ struct vhost_conn {
 	uint64_t features, features_pending;	/* agreed, vhost-user's own bits left out */
 	void *log;			/* librte_vhost's mapping of the log; guarded */
 	uint64_t log_size_bytes;
+	struct vhost_log_file log_file;
 	uint32_t log_seq;
 	struct vhost_inflight inflight;
 	uint32_t config_offset;		/* of the GET_CONFIG being served */

@@ -169,6 +169,7 @@ pre_locked(struct vhost_conn *conn, struct vhost_message *msg)
 	case VHOST_MSG_SET_LOG_BASE:
 		/* It unmaps the former one. */
 		vdpa_vhost_session_log_forget(conn);
+		conn->log_file = vdpa_vhost_message_log_file(msg);
 		break;
 	case VHOST_MSG_SEND_RARP:
 		pre_send_rarp(conn, msg);

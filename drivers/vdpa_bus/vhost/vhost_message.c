@@ -2,6 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <rte_common.h>
@@ -107,6 +108,22 @@ vdpa_vhost_message_ring(const struct vhost_message *msg)
 	default:
 		return UINT16_MAX;
 	}
+}
+
+struct vhost_log_file
+vdpa_vhost_message_log_file(struct vhost_message *msg)
+{
+	struct vhost_message_fds *fds = vdpa_vhost_message_fds(msg);
+	struct stat st;
+
+	/* A device may give each mapping memory of its own. */
+	if (fds == NULL || fds->nr != 1 || fstat(fds->fds[0], &st) < 0 || !S_ISREG(st.st_mode))
+		return (struct vhost_log_file){0};
+	return (struct vhost_log_file){
+		.dev = st.st_dev,
+		.ino = st.st_ino,
+		.offset = msg->payload.log.mmap_offset,
+	};
 }
 
 const char *

@@ -70,6 +70,9 @@ struct vhost_message {
 			uint64_t mmap_size, mmap_offset;
 			uint16_t nr_vqs, vq_size;
 		} inflight;
+		struct {
+			uint64_t mmap_size, mmap_offset;
+		} log;
 	} payload;
 } __attribute__((packed));
 #define VHOST_MESSAGE_NEED_REPLY (1u << 3)
@@ -104,6 +107,8 @@ void vdpa_vhost_inflight_forget(struct vhost_conn *conn);
 
 /* The ring that a message is about, or UINT16_MAX. */
 uint16_t vdpa_vhost_message_ring(const struct vhost_message *msg);
+/* The memory that this SET_LOG_BASE names; ino 0: it cannot be told. */
+struct vhost_log_file vdpa_vhost_message_log_file(struct vhost_message *msg);
 /* Why librte_vhost would refuse this SET_MEM_TABLE; NULL: it will do. */
 const char *vdpa_vhost_message_memory_refused(struct vhost_message *msg);
 
