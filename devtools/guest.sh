@@ -11,7 +11,7 @@ set -euo pipefail
 suite=${GUEST_SUITE:-bookworm}
 guest_dir=$(realpath -m "$cache_dir/guest")
 modules='virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover
-	net_failover virtio_net netfs fscache 9pnet 9pnet_virtio 9p'
+	net_failover virtio_net virtio_blk netfs fscache 9pnet 9pnet_virtio 9p'
 
 usage() {
 	cat <<TEXT
@@ -19,7 +19,8 @@ Usage: ${0##*/} [--refresh] [--help]
 
 Prints a folder with what a Debian guest under QEMU boots from: "vmlinuz", Debian $suite's own
 kernel, and "initrd.img", made here. The guest's root is this machine's, read only, by 9p (mount tag
-"root"); its first process is what the kernel argument agent= says, with %20 for spaces.
+"root"); its first process is what the kernel argument agent= says, with %20 for spaces. "fio.img",
+put behind initrd.img, brings this machine's fio for a guest that has no other root.
 
   --refresh   ask the mirror for a newer kernel, even if one is in the cache
   --help      show this text
@@ -59,6 +60,12 @@ TEXT
 	chmod 755 "$1"
 }
 
+# pack DIRECTORY OUTPUT
+pack() {
+	local busybox=$work/initrd/bin/busybox
+	(cd "$1" && find . | "$busybox" cpio -o -H newc 2> /dev/null | gzip -1) > "$2"
+}
+
 # build_initrd MODULES_DIRECTORY OUTPUT: a module that is not there is built into the kernel.
 build_initrd() {
 	local root=$work/initrd name
@@ -71,7 +78,17 @@ build_initrd() {
 		fi
 	done
 	write_init "$root/init"
-	(cd "$root" && find . | bin/busybox cpio -o -H newc 2> /dev/null | gzip -1) > "$2"
+	pack "$root" "$2"
+}
+
+# fio and all that it is linked to, where the loader looks for it.
+build_fio() {
+	local root=$work/fio files
+	files=$(ldd /usr/bin/fio | grep -o '/[^ ]*') || die "fio is missing: run devtools/deps.sh"
+	mkdir "$root"
+	# shellcheck disable=SC2086 # a word a file
+	cp -L --parents /usr/bin/fio $files "$root"
+	pack "$root" "$1"
 }
 
 make_current() {
@@ -86,6 +103,7 @@ make_current() {
 	unpack "$deb" "$work/kernel" './boot/vmlinuz-*' '*.ko'
 	mv "$work"/kernel/vmlinuz-* "$work/tree/vmlinuz"
 	build_initrd "$work/kernel" "$work/tree/initrd.img"
+	build_fio "$work/tree/fio.img"
 	recipe > "$work/tree/recipe"
 	target=$guest_dir/${kernel#linux-image-}-$(recipe | cut -c 1-12)
 	[ -d "$target" ] || mv "$work/tree" "$target"
