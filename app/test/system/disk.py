@@ -74,4 +74,4 @@ def make_disks(request: pytest.FixtureRequest, tools: Tools, programs: ProgramSe
             pytest.skip('qemu-storage-daemon does not promise this')
         if shutil.which('qemu-storage-daemon') is None:
             pytest.skip('qemu-storage-daemon is not installed')
-    return lambda **options: kind(programs, tools, folder, **options)
+    return lambda folder=folder, **options: kind(programs, tools, folder, **options)

@@ -16,7 +16,7 @@ import socket
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, Deque, Dict, List, Sequence
+from typing import Any, Deque, Dict, List, Sequence, Tuple
 
 from guest_memory import GuestMemory, Region
 from proc import Program, ProgramError, ProgramSet, Tools, wait_until
@@ -33,6 +33,11 @@ def write_bios(path: Path) -> None:
     image = bytearray(b'\xf4' * BIOS_BYTES)
     image[-16:-12] = b'\xfa\xf4\xeb\xfd'
     path.write_bytes(bytes(image))
+
+
+def reconnect_option(version: Tuple[int, ...]) -> str:
+    """The spelling of 'connect again after a second' changed in QEMU 9.2."""
+    return ',reconnect-ms=500' if version >= (9, 2) else ',reconnect=1'
 
 
 class LineSocket:
@@ -229,7 +234,7 @@ class Machine:
         if server:
             chardev += ',server=on,wait=off'
         elif reconnect:
-            chardev += self.reconnect_option()
+            chardev += reconnect_option(self.version)
         common = ['disable-legacy=on', 'vectors=0', 'addr=4', *card]
         if machine == 'q35':
             common.append('bus=pcie.0')
@@ -260,10 +265,6 @@ class Machine:
         nic = ['virtio-net-pci', 'netdev=n0', 'id=net0', 'romfile=', 'mac=52:54:00:12:34:56',
                *(['mq=on'] if many else []), *properties]
         return ['-netdev', netdev, '-device', ','.join(nic)]
-
-    def reconnect_option(self) -> str:
-        """The spelling of 'connect again after a second' changed in QEMU 9.2."""
-        return ',reconnect-ms=500' if self.version >= (9, 2) else ',reconnect=1'
 
     def connect(self) -> None:
         """Open qtest and QMP and map the guest's memory. QEMU answers once the back end is there."""

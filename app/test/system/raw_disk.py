@@ -17,6 +17,13 @@ WANTED = bits(Feature.VERSION_1, Feature.PROTOCOL_FEATURES)
 SLOT_BYTES = 4 * SECTOR
 
 
+def noted(notes: Any, packed: bool) -> int:
+    """How many buffers a queue's inflight region says are with the device."""
+    entry = 32 if packed else 16
+    size, = struct.unpack_from('=H', notes, 10)
+    return sum(notes[entry + n * entry] for n in range(size))
+
+
 class RawDisk(RawNic):
     """One queue. Requests are writes and reads of single sectors, each in a slot of memory."""
 
@@ -76,9 +83,7 @@ class RawDisk(RawNic):
     def in_flight(self) -> int:
         """How many buffers the region says are with the device."""
         assert self.inflight is not None
-        entry, first = (32, 32) if self.has(Feature.RING_PACKED) else (16, 16)
-        notes: Any = self.inflight.map
-        return sum(notes[first + n * entry] for n in range(self.ring_size))
+        return noted(self.inflight.map, self.has(Feature.RING_PACKED))
 
     def close(self) -> None:
         super().close()
