@@ -542,6 +542,139 @@ packed_any_buffer_id_is_echoed(void **state)
 	env_free(e);
 }
 
+/* --- packed descriptors are taken four at a time where they are alike --- */
+
+static const struct env_desc alike[] = {
+	{DATA_IOVA, 64, 0, 0},
+	{DATA_IOVA, 64, D_WRITE, 0},
+	{ROM_IOVA, 64, 0, 0},
+	{SINK_IOVA, 64, D_WRITE, 0},
+	{DATA_IOVA + DATA_SIZE - 64, 64, D_WRITE, 0},
+	{TOP_IOVA + TOP_SIZE - 1, 1, 0, 0},
+	{ROM_IOVA, 64, D_WRITE, 0},
+	{SINK_IOVA, 64, 0, 0},
+};
+
+/* Among those, lawful or not. */
+static const struct env_desc odd[] = {
+	{DATA_IOVA, 0, 0, 0},
+	{NOWHERE_IOVA, 0, D_WRITE, 0},
+	{NOWHERE_IOVA, 64, 0, 0},
+	{DATA_IOVA - 1, 64, 0, 0},
+	{DATA_IOVA + DATA_SIZE - 63, 64, D_WRITE, 0},
+	{SINK_IOVA + SINK_SIZE - 63, 64, D_WRITE, 0},
+	{SINK_IOVA + SINK_SIZE, 1, D_WRITE, 0},
+	{SINK_IOVA, 0xffffffff, D_WRITE, 0},
+	{TOP_IOVA + TOP_SIZE - 1, 2, 0, 0},
+	{DATA_IOVA, 64, D_NEXT, 0},
+	{DATA_IOVA, 64, D_NEXT | D_WRITE, 0},
+	{TABLE_IOVA, 64, D_INDIRECT, 0},
+	{DATA_IOVA, 64, 0x78, 0},
+};
+
+/* Start anywhere, the first one's region hit last, some in flight, and fill some of the others. */
+static void
+four_fill(struct vring_env *e, uint64_t *seed)
+{
+	uint16_t slot = (uint16_t)(env_random(seed) % e->size), i;
+	uint16_t in_flight = env_random(seed) % 4 ? 0 : (uint16_t)(env_random(seed) % e->size);
+	bool wrap = env_random(seed) % 2;
+	const struct vring_region *hit = NULL;
+	uint32_t kind = env_random(seed) % NR(alike), rare = 2 + env_random(seed) % 40;
+	uint16_t nr = (uint16_t)(env_random(seed) % (e->size + 1u));
+
+	/* what is not filled is available in another round */
+	for (i = 0; i < e->size; i++)
+		env_packed_desc(e, i)->flags = htole16((i >= slot) == wrap ? 0x8000 : 0x80);
+	e->avail = slot;
+	e->wrap = wrap;
+	e->config.state.avail = slot | wrap << 15;
+	if (in_flight > slot) {
+		slot += e->size;
+		wrap = !wrap;
+	}
+	e->config.state.used = (uint16_t)(slot - in_flight) | wrap << 15;
+	assert_int_equal(vring_dev_init(&e->dev, &e->config), 0);
+	for (i = 0; i < ENV_NR_REGIONS; i++)
+		if (alike[kind].addr - e->regions[i].iova < e->regions[i].size)
+			hit = &e->regions[i];
+	e->dev.hit = (struct vring_hit){hit->iova, hit->size, hit->va, hit->perm};
+	for (i = 0; i < nr; i++) {
+		if (env_random(seed) % rare == 0)
+			env_put(e, &odd[env_random(seed) % NR(odd)], 1);
+		else
+			env_put(e, &alike[kind], 1);
+		if (env_random(seed) % 16 == 0)
+			kind = env_random(seed) % NR(alike);
+	}
+	/* what lies behind the ring looks as if it were of it */
+	for (i = 0; i < 4; i++)
+		*env_packed_desc(e, e->size + i) = *env_packed_desc(e, e->dev.avail);
+}
+
+static void
+chains_alike(const struct vring_chain *a, const struct vring_chain *b)
+{
+	assert_int_equal(a->done.id, b->done.id);
+	assert_int_equal(a->done.slots, b->done.slots);
+	assert_int_equal(a->done.len, 0);
+	assert_int_equal(a->nr_segs, b->nr_segs);
+	assert_int_equal(a->nr_readable, b->nr_readable);
+	assert_int_equal(a->readable_bytes, b->readable_bytes);
+	assert_int_equal(a->writable_bytes, b->writable_bytes);
+	for (uint16_t i = 0; i < a->nr_segs; i++) {
+		assert_ptr_equal(a->segs[i].va, b->segs[i].va);
+		assert_int_equal(a->segs[i].iova, b->segs[i].iova);
+		assert_int_equal(a->segs[i].len, b->segs[i].len);
+	}
+}
+
+static void
+packed_four_at_a_time_are_as_one_by_one(void **state)
+{
+	static const uint16_t sizes[] = {3, 4, 7, 32};
+	uint32_t nr_bursts = 0, nr_broken = 0;
+	uint64_t seed = 77;
+
+	(void)state;
+	for (size_t s = 0; s < NR(sizes); s++) {
+		struct vring_env *e = env_new(sizes[s], F_PACKED | F_INDIRECT, 8);
+
+		for (uint32_t round = 0; round < 20000; round++) {
+			uint16_t max = 1 + (uint16_t)(env_random(&seed) % 40), i, n, taken = 0;
+			uint16_t nr_segs = 8 + (uint16_t)(env_random(&seed) % 40);
+			struct vring_seg one_segs[8];
+			struct vring_chain one;
+			struct vring_dev q;
+
+			four_fill(e, &seed);
+			q = e->dev;
+			e->chains[max].nr_segs = 0xabcd;
+			e->segs[nr_segs].len = 0xabcdef;
+			n = vring_dev_peek(&e->dev, e->chains, max, e->segs, nr_segs);
+			assert_in_range(n, 0, max);
+			assert_int_equal(e->chains[max].nr_segs, 0xabcd);
+			assert_int_equal(e->segs[nr_segs].len, 0xabcdef);
+			env_touch(e, e->chains, n);
+			for (i = 0; i < n; i++) {
+				assert_int_equal(vring_dev_pop(&q, &one, 1, one_segs, 8), 1);
+				chains_alike(&e->chains[i], &one);
+				taken += one.nr_segs;
+			}
+			/* what comes next is nothing, bad, or more than there was room for */
+			i = vring_dev_peek(&q, &one, 1, one_segs, 8);
+			if (n < max && nr_segs - taken >= 8) {
+				assert_int_equal(i, 0);
+				assert_int_equal(vring_dev_error(&e->dev), vring_dev_error(&q));
+			}
+			nr_bursts += n >= 8;
+			nr_broken += vring_dev_error(&e->dev) != VRING_ERR_NONE;
+		}
+		env_free(e);
+	}
+	assert_true(nr_bursts > 5000 && nr_broken > 5000);
+}
+
 /* Random memory for ring and tables: whatever comes out must be inside the guest's memory. */
 static void
 random_rings(uint64_t features)
@@ -633,6 +766,7 @@ main(void)
 	ADD("packed", packed_slots_pushed_and_not_flushed_are_not_free);
 	ADD("packed", packed_flags_that_are_not_available);
 	ADD("packed", packed_any_buffer_id_is_echoed);
+	ADD("packed", packed_four_at_a_time_are_as_one_by_one);
 	ADD("both", random_rings_stay_inside_memory);
 #undef ADD
 	/* The macro's own counting of tests needs an array of the right length. */

@@ -53,30 +53,49 @@ vring_walk_finish(const struct vring_walk *w, struct vring_chain *chain)
 }
 
 /**
- * The common chain: one direct descriptor, not empty, inside the region that was hit last.
+ * A buffer of one segment, not empty, inside the region that was hit last. The permission was
+ * checked.
  *
  * @return true: chain (all but done) and segment are filled in; false: take the long way
  */
 static inline bool
+vring_walk_inside(const struct vring_hit *hit, uint64_t addr, uint32_t len, bool write,
+	struct vring_chain *chain, struct vring_seg *seg)
+{
+	uint64_t offset = addr - hit->iova;
+
+	/* a length of 0 is more than any region */
+	if (VRING_UNLIKELY(offset >= hit->size || (uint64_t)len - 1 >= hit->size - offset))
+		return false;
+	seg->va = hit->va + offset;
+	seg->iova = addr;
+	seg->len = len;
+	chain->segs = seg;
+	chain->nr_segs = 1;
+	chain->nr_readable = write ? 0 : 1;
+	chain->readable_bytes = write ? 0 : len;
+	chain->writable_bytes = write ? len : 0;
+	return true;
+}
+
+/** May the device do this in the region that was hit last? */
+static inline bool
+vring_walk_allowed(const struct vring_hit *hit, bool write)
+{
+	return (hit->perm & (write ? VRING_PERM_WRITE : VRING_PERM_READ)) != 0;
+}
+
+/** The common chain: one direct descriptor. @return as vring_walk_inside() */
+static inline bool
 vring_walk_single(const struct vring_hit *hit, const struct vring_desc_copy *d,
 	struct vring_chain *chain, struct vring_seg *seg)
 {
-	uint32_t write = (d->flags / VRING_DESC_F_WRITE) & 1;
-	uint64_t offset = d->addr - hit->iova;
+	bool write = (d->flags & VRING_DESC_F_WRITE) != 0;
 
 	if (VRING_UNLIKELY((d->flags & (VRING_DESC_F_NEXT | VRING_DESC_F_INDIRECT)) != 0 ||
-		    d->len == 0 || offset >= hit->size || d->len > hit->size - offset ||
-		    (hit->perm & (VRING_PERM_READ << write)) == 0))
+		    !vring_walk_allowed(hit, write)))
 		return false;
-	seg->va = hit->va + offset;
-	seg->iova = d->addr;
-	seg->len = d->len;
-	chain->segs = seg;
-	chain->nr_segs = 1;
-	chain->nr_readable = (uint16_t)(1 - write);
-	chain->readable_bytes = write ? 0 : d->len;
-	chain->writable_bytes = write ? d->len : 0;
-	return true;
+	return vring_walk_inside(hit, d->addr, d->len, write, chain, seg);
 }
 
 /**
