@@ -95,6 +95,21 @@ packed_prefetch(const struct vring_dev *q, uint16_t nr)
 /* Flags, where the second half of a descriptor has them. */
 #define TAIL(flags) ((uint64_t)(flags) << 48)
 
+static inline bool
+packed_four_avail(const struct vring_packed_desc *from, bool wrap)
+{
+	const uint16_t flags[4] = {
+		vring_load16_acquire(&from[0].flags),
+		vring_load16_acquire(&from[1].flags),
+		vring_load16_acquire(&from[2].flags),
+		vring_load16_acquire(&from[3].flags),
+	};
+	uint16_t want = vring_avail_flags(wrap);
+
+	return (((flags[0] ^ want) | (flags[1] ^ want) | (flags[2] ^ want) | (flags[3] ^ want)) &
+		       (VRING_PACKED_AVAIL | VRING_PACKED_USED)) == 0;
+}
+
 /* Chains of one descriptor each, whose flags were checked. @return how many are good */
 static inline uint32_t
 packed_four_of(const struct vring_hit *hit, const struct vring_packed_desc *from,
@@ -116,25 +131,23 @@ packed_four_of(const struct vring_hit *hit, const struct vring_packed_desc *from
 	return i;
 }
 
-/* Four slots that are alike: one test for all flags, whose copies are what is used. */
+/* Four slots that are alike: one test for what their flags say, whose copies are what is used. */
 static inline uint32_t
 packed_four(const struct vring_hit *hit, const struct vring_packed_desc *from, bool wrap,
 	struct vring_chain *chains, struct vring_seg *segs)
 {
-	const uint64_t alike = TAIL(VRING_PACKED_AVAIL | VRING_PACKED_USED | VRING_DESC_F_NEXT |
-		VRING_DESC_F_INDIRECT | VRING_DESC_F_WRITE);
-	const uint64_t tail[4] = {
-		vring_desc_tail_acquire(&from[0]),
-		vring_desc_tail_acquire(&from[1]),
-		vring_desc_tail_acquire(&from[2]),
-		vring_desc_tail_acquire(&from[3]),
-	};
-	bool write = (tail[0] & TAIL(VRING_DESC_F_WRITE)) != 0;
-	uint64_t want = TAIL(vring_avail_flags(wrap) | (write ? VRING_DESC_F_WRITE : 0));
+	const uint64_t alike = TAIL(VRING_DESC_F_NEXT | VRING_DESC_F_INDIRECT | VRING_DESC_F_WRITE);
+	uint64_t tail[4], want;
 
+	if (!packed_four_avail(from, wrap))
+		return 0;
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++)
+		tail[i] = vring_desc_tail(&from[i]);
+	want = tail[0] & TAIL(VRING_DESC_F_WRITE);
 	if (((tail[0] ^ want) | (tail[1] ^ want) | (tail[2] ^ want) | (tail[3] ^ want)) & alike)
 		return 0;
-	if (write)
+	if (want != 0)
 		return packed_four_of(hit, from, tail, true, chains, segs);
 	return packed_four_of(hit, from, tail, false, chains, segs);
 }

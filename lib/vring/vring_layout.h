@@ -95,13 +95,6 @@ vring_desc_tail(const void *desc)
 	return le64toh(__atomic_load_n((const uint64_t *)desc + 1, __ATOMIC_RELAXED));
 }
 
-/** The same, before all that is read afterwards. */
-static inline uint64_t
-vring_desc_tail_acquire(const void *desc)
-{
-	return le64toh(__atomic_load_n((const uint64_t *)desc + 1, __ATOMIC_ACQUIRE));
-}
-
 static inline uint64_t
 vring_desc_addr(const void *desc)
 {
