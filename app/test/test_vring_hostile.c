@@ -572,20 +572,29 @@ static const struct env_desc odd[] = {
 	{DATA_IOVA, 64, 0x78, 0},
 };
 
+/* Of another round, or used; a bit or both tell. */
+static void
+not_available(struct vring_env *e, uint16_t slot, bool wrap, uint64_t *seed)
+{
+	const uint16_t flags[] = {0, 0x8080, wrap ? 0x8000 : 0x80};
+
+	env_packed_desc(e, slot)->flags = htole16(flags[env_random(seed) % NR(flags)]);
+}
+
 /* Start anywhere, the first one's region hit last, some in flight, and fill some of the others. */
 static void
 four_fill(struct vring_env *e, uint64_t *seed)
 {
 	uint16_t slot = (uint16_t)(env_random(seed) % e->size), i;
 	uint16_t in_flight = env_random(seed) % 4 ? 0 : (uint16_t)(env_random(seed) % e->size);
-	bool wrap = env_random(seed) % 2;
+	bool wrap = env_random(seed) % 2, first_wrap = wrap;
 	const struct vring_region *hit = NULL;
 	uint32_t kind = env_random(seed) % NR(alike), rare = 2 + env_random(seed) % 40;
 	uint16_t nr = (uint16_t)(env_random(seed) % (e->size + 1u));
+	uint16_t first = slot, hole;
 
-	/* what is not filled is available in another round */
 	for (i = 0; i < e->size; i++)
-		env_packed_desc(e, i)->flags = htole16((i >= slot) == wrap ? 0x8000 : 0x80);
+		not_available(e, i, (i >= slot) == wrap, seed);
 	e->avail = slot;
 	e->wrap = wrap;
 	e->config.state.avail = slot | wrap << 15;
@@ -607,6 +616,10 @@ four_fill(struct vring_env *e, uint64_t *seed)
 		if (env_random(seed) % 16 == 0)
 			kind = env_random(seed) % NR(alike);
 	}
+	/* the first of a batch comes last */
+	hole = (uint16_t)((first + env_random(seed) % e->size) % e->size);
+	if (env_random(seed) % 2)
+		not_available(e, hole, (hole >= first) == first_wrap, seed);
 	/* what lies behind the ring looks as if it were of it */
 	for (i = 0; i < 4; i++)
 		*env_packed_desc(e, e->size + i) = *env_packed_desc(e, e->dev.avail);
