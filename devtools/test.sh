@@ -17,9 +17,8 @@ checkout; what each step printed is in their folder results/.
 
   --all-releases   also on Debian 13 and Debian testing (devtools/distro.sh), one after the other
                    and beside this machine's own: most tests wait more than they work.
-                   A unit or system test that fails is run again, three times and with
-                   nothing beside it; if it passes each time it counts as passed and is listed as
-                   unsteady
+                   A test that fails is run again, three times and with nothing beside it;
+                   if it passes each time it counts as passed and is listed as unsteady
   --sample         of each system test only the first and the last set of parameters; the other
                    releases of --all-releases run like that, unless --long
   --release NAME   only on this release: trixie, forky, or this machine's own
@@ -165,6 +164,11 @@ pytest() {
 		--junitxml="$tree/results/$name.xml" "$@" "${pytest_args[@]}"
 }
 
+# tools NAME: the tests of the build's tools.
+tools() {
+	pytest "$tree" "$1" "$root_dir/app/test/build" --builddir "$tree" || true
+}
+
 # system NAME ARGUMENT...: the system tests.
 system() {
 	local args=(--builddir "$tree")
@@ -173,17 +177,20 @@ system() {
 	pytest "$tree" "$1" "$root_dir/app/test/system" "${args[@]}" "${@:2}" || true
 }
 
+# Did tests of this pytest step fail?
+failed() { [ -e "$tree/results/$1.xml" ] && ! grep -q '^0 ' "$tree/results/$1.status"; }
+
 # Releases are tested beside each other. Was it the load that made a test fail?
 test_again() {
 	local turn unit_tree
 	for unit_tree in "$tree" "$tree"-*; do
 		if [ -d "$unit_tree" ]; then unit_again "$unit_tree"; fi
 	done
-	if [ ! -e "$tree/results/system.xml" ] || grep -q '^0 ' "$tree/results/system.status"; then
-		return
-	fi
 	for turn in 1 2 3; do
-		system "system.again-$turn" --failed-in "$tree/results/system.xml"
+		if failed tools; then tools "tools.again-$turn"; fi
+		if failed system; then
+			system "system.again-$turn" --failed-in "$tree/results/system.xml"
+		fi
 	done
 }
 
@@ -193,9 +200,7 @@ test_release() {
 	if [ $long = yes ] || [ $inside = no ]; then mutations=true; fi
 	build "$tree" build -Dmutations=$mutations || return
 	if wanted unit; then unit "$tree" || true; fi
-	if wanted tools; then
-		pytest "$tree" tools "$root_dir/app/test/build" --builddir "$tree" || true
-	fi
+	if wanted tools; then tools tools; fi
 	if wanted system; then system system; fi
 }
 
