@@ -2,15 +2,13 @@
 # Copyright (c) 2026 The vDPA framework authors
 """What the tests with Linux guests share: feature masks, and a back end fit for a Linux driver."""
 
-import os
-import subprocess
 from typing import Callable, Dict, List, Optional
 
 import pytest
 
 from backend import Backend
 from feature_filter import FeatureFilter
-from guest import Guest, together
+from guest import Guest, fetched, together
 from netns import pings_answered
 from uml import Uml, kernel
 
@@ -121,12 +119,7 @@ def serve(make_backend: Callable[..., Backend]):
 
 @pytest.fixture(scope='session')
 def linux_kernel():
-    try:
-        return kernel()
-    except subprocess.CalledProcessError as error:
-        if os.environ.get('CI'):
-            pytest.fail(f'no User Mode Linux: {error}')
-        pytest.skip(f'no User Mode Linux: {error}')
+    return fetched('User Mode Linux', kernel)
 
 
 @pytest.fixture
