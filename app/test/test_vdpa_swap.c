@@ -2,9 +2,11 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -287,6 +289,40 @@ test_swap_without_a_consumer(void **state)
 	assert_int_equal(guest_exchange(&pair.guest, 0, 100, 30000), 0);
 	assert_in_range(card_frames(pair.cards[1]), 100, 100);
 	close_pair(&pair);
+}
+
+/* What the other device ran for who has just left is stopped and freed before it serves. */
+static void
+test_swap_to_who_was_just_left(void **state)
+{
+	const struct card_conf confs[] = {
+		{.name = "c0", .nr_pairs = 3}, {.name = "c1", .nr_pairs = 1}};
+	struct guest guests[2];
+	struct card *cards[2];
+	unsigned int maps;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		setup_started(&cards[i], &guests[i], &confs[i], PLAIN);
+		assert_int_equal(guest_exchange(&guests[i], 0, 100, 30000), 0);
+	}
+	/* a pass of the other one is under way, the next one stops it */
+	maps = card_calls(cards[0], "map");
+	card_fault(cards[0], "map", CARD_DELAY, 300);
+	guest_hotplug(&guests[0], true);
+	assert_int_equal(vdpa_session_set(guests[0].session, &guests[0].wanted), 0);
+	for (int i = 0; i < 30000 && card_calls(cards[0], "map") == maps; i++)
+		usleep(1000);
+	vdpa_session_close(guests[0].session);
+	guests[0].session = NULL;
+	assert_int_equal(vdpa_binding_swap(guests[1].binding, card_device(cards[0]), NULL), 0);
+	assert_int_equal(guest_exchange(&guests[1], 0, 100, 30000), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(card_violations(cards[i]), 0);
+		assert_int_equal(guest_destroy(&guests[i]), 0);
+	}
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(card_destroy(cards[i], false), 0);
 }
 
 /* The other device fails or hangs in an op: the former serves, the guest sees a pause. */
@@ -645,6 +681,122 @@ test_settings_of_the_driver_move(void **state)
 	close_pair(&pair);
 }
 
+/* Everybody asks about two devices, and uses the free one, while they change places. */
+struct audience {
+	struct pair pair;
+	unsigned int swaps;
+	atomic_bool over;
+	atomic_uint looks, sessions;
+	atomic_int wrong; /* a line of what was not as expected */
+};
+
+static void
+expect(struct audience *audience, bool right, int line)
+{
+	if (!right)
+		audience->wrong = line;
+}
+#define EXPECT(audience, right) expect(audience, right, __LINE__)
+
+static void
+look(struct audience *audience, struct card *card)
+{
+	struct vdpa_device *dev = card_device(card);
+	uint64_t values[VDPA_VQ_STATS_MAX];
+
+	EXPECT(audience, strcmp(status_of(card).name, dev->name) == 0);
+	EXPECT(audience, vdpa_device_vq_stats(dev, 0, values) == -ENOTSUP);
+	EXPECT(audience, vdpa_vq_worker(dev, 0) == -ENOENT);
+	EXPECT(audience, vdpa_vq_move(dev, 0, UINT_MAX) == -EINVAL);
+	EXPECT(audience, vdpa_device_relay_set(dev, VDPA_RELAY_AUTO) == 0);
+	EXPECT(audience, vdpa_device_binding(dev) != NULL);
+	vdpa_device_set_bound(dev, NULL);
+	vdpa_config_changed(dev);
+	audience->looks++;
+}
+
+static void
+use(struct audience *audience, struct vdpa_binding *binding)
+{
+	struct vdpa_session *session;
+	struct vdpa_contract contract;
+	uint8_t config[8];
+
+	EXPECT(audience, vdpa_binding_device(binding) != NULL);
+	vdpa_binding_contract(binding, &contract);
+	EXPECT(audience, contract.nr_pairs == 2 || contract.nr_pairs == 3);
+	vdpa_binding_config_read(binding, 0, config, sizeof(config));
+	vdpa_binding_config_write(binding, contract.config_size_bytes, config, 1);
+	session = vdpa_session_open(binding, "somebody else");
+	if (session == NULL)
+		return;
+	audience->sessions++;
+	EXPECT(audience, vdpa_session_announce(session, config) == -ENOTSUP);
+	vdpa_session_close(session);
+}
+
+static void *
+looker(void *arg)
+{
+	struct audience *audience = arg;
+
+	while (!audience->over) {
+		look(audience, audience->pair.cards[0]);
+		look(audience, audience->pair.cards[1]);
+		use(audience, audience->pair.spare);
+		usleep(200);
+	}
+	return NULL;
+}
+
+static void *
+swapper(void *arg)
+{
+	struct audience *audience = arg;
+
+	for (unsigned int i = 0; i < audience->swaps; i++) {
+		int rc;
+
+		/* somebody else is attached to the other one for a moment */
+		do {
+			rc = swap_to(&audience->pair, 1 - i % 2, NULL);
+		} while (rc == -EBUSY);
+		EXPECT(audience, rc == 0);
+	}
+	audience->over = true;
+	return NULL;
+}
+
+static void
+test_looked_at_all_the_while(void **state)
+{
+	const uint64_t features = PLAIN | BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_MQ) |
+		BIT(VIRTIO_NET_F_CTRL_MAC_ADDR);
+	const struct card_conf first = {.name = "c0", .nr_pairs = 2};
+	const struct card_conf second = {.name = "c1", .nr_pairs = 3};
+	struct audience audience = {.swaps = 100};
+	uint8_t mac[6] = {0x02, 0, 0, 0, 0x77, 0};
+	pthread_t threads[3];
+
+	(void)state;
+	open_pair(&audience.pair, &first, &second, features);
+	assert_int_equal(pthread_create(&threads[0], NULL, swapper, &audience), 0);
+	for (int i = 1; i < 3; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, looker, &audience), 0);
+	while (!audience.over) {
+		mac[5]++;
+		assert_int_equal(guest_command(&audience.pair.guest, VIRTIO_NET_CTRL_MAC,
+					 VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, sizeof(mac)),
+			VIRTIO_NET_OK);
+		assert_int_equal(guest_exchange(&audience.pair.guest, 0, 20, 30000), 0);
+	}
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	assert_int_equal(audience.wrong, 0);
+	assert_true(audience.looks > 0);
+	close_pair(&audience.pair);
+}
+
 int
 main(void)
 {
@@ -655,6 +807,7 @@ main(void)
 		cmocka_unit_test(test_what_is_missing_is_listed),
 		cmocka_unit_test(test_busy_devices),
 		cmocka_unit_test(test_swap_without_a_consumer),
+		cmocka_unit_test(test_swap_to_who_was_just_left),
 		cmocka_unit_test(test_other_device_fails_or_hangs),
 		cmocka_unit_test(test_former_device_hangs_in_a_swap),
 		cmocka_unit_test(test_memory_changes_meanwhile),
@@ -665,6 +818,7 @@ main(void)
 		cmocka_unit_test(test_no_stand_in_for_what_the_driver_broke),
 		cmocka_unit_test(test_stand_in_that_cannot),
 		cmocka_unit_test(test_settings_of_the_driver_move),
+		cmocka_unit_test(test_looked_at_all_the_while),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,10 +21,10 @@ vdpa_session_announce(struct vdpa_session *session, const uint8_t mac[ETH_ALEN])
 	struct vdpa_device_priv *priv = session->binding->priv;
 
 	if (!priv->contract.can_announce)
-		return vdpa_error_set(-ENOTSUP, "%s: does not announce", priv->dev->name);
+		return vdpa_error_set(-ENOTSUP, "%s: does not announce", session->binding->name);
 	if ((mac[0] & 1) != 0 || memcmp(mac, zero, sizeof(zero)) == 0)
 		return vdpa_error_set(
-			-EINVAL, "%s: not the MAC address of a guest", priv->dev->name);
+			-EINVAL, "%s: not the MAC address of a guest", session->binding->name);
 	pthread_mutex_lock(&priv->lock);
 	memcpy(session->announce_mac, mac, sizeof(session->announce_mac));
 	session->announce = true;

@@ -134,7 +134,7 @@ struct vdpa_binding *
 vdpa_binding_create(
 	const char *name, struct vdpa_device *dev, const struct vdpa_binding_ops *ops, void *arg)
 {
-	struct vdpa_device_priv *priv = dev->priv;
+	struct vdpa_device_priv *priv;
 	struct vdpa_binding *binding = calloc(1, sizeof(*binding));
 	bool taken;
 
@@ -142,6 +142,9 @@ vdpa_binding_create(
 		vdpa_error_set(-ENOMEM, "%s: no memory", name);
 		return NULL;
 	}
+	vdpa_moves_hold();
+	priv = dev->priv;
+	vdpa_moves_release();
 	binding->priv = priv;
 	binding->ops = ops;
 	binding->arg = arg;
@@ -218,7 +221,9 @@ vdpa_binding_name(const struct vdpa_binding *binding)
 void
 vdpa_binding_contract(const struct vdpa_binding *binding, struct vdpa_contract *contract)
 {
+	vdpa_moves_hold();
 	*contract = binding->priv->contract;
+	vdpa_moves_release();
 }
 
 void
@@ -247,16 +252,17 @@ vdpa_binding_config_write(
 	struct vdpa_device_priv *priv = binding->priv;
 	struct vdpa_config_write *write, *other;
 	unsigned int nr = 0;
+	uint32_t size_bytes;
 	bool writable;
 
 	vdpa_moves_hold();
 	writable = priv->dev->ops->config_write != NULL;
+	size_bytes = priv->contract.config_size_bytes;
 	vdpa_moves_release();
 	if (!writable)
 		return vdpa_error_set(
 			-ENOTSUP, "%s: configuration space is read-only", binding->name);
-	if (len_bytes == 0 || offset >= priv->contract.config_size_bytes ||
-		len_bytes > priv->contract.config_size_bytes - offset)
+	if (len_bytes == 0 || offset >= size_bytes || len_bytes > size_bytes - offset)
 		return vdpa_error_set(-EINVAL,
 			"%s: write of %u bytes at %u is outside configuration space", binding->name,
 			len_bytes, offset);

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <linux/virtio_config.h>
 
@@ -122,7 +123,7 @@ compare_queues(struct missing *missing, const struct vdpa_binding *binding,
 
 static void
 compare_config(struct missing *missing, const struct vdpa_binding *binding,
-	const struct vdpa_device_priv *to)
+	const struct vdpa_device_priv *to, const struct vdpa_offer *offer)
 {
 	const struct vdpa_device_priv *priv = binding->priv;
 	bool mac_set = binding->cvq != NULL && binding->session != NULL &&
@@ -134,7 +135,7 @@ compare_config(struct missing *missing, const struct vdpa_binding *binding,
 			to->info.config_size_bytes, priv->contract.config_size_bytes);
 	for (unsigned int i = 0; i < VDPA_CONFIG_CHECKS; i++) {
 		const char *why = priv->type->config_breaks(priv->contract.features, priv->config,
-			to->config, mac_set, i, text, sizeof(text));
+			offer->config, mac_set, i, text, sizeof(text));
 
 		if (why != NULL)
 			note(missing, "%s", why);
@@ -143,18 +144,18 @@ compare_config(struct missing *missing, const struct vdpa_binding *binding,
 
 static void
 compare_state(struct missing *missing, const struct vdpa_binding *binding,
-	const struct vdpa_device_priv *to)
+	const struct vdpa_device_priv *to, const struct vdpa_offer *offer)
 {
 	const struct vdpa_device_priv *priv = binding->priv;
 	const struct vdpa_session *session = binding->session;
 	const struct vdpa_range *ranges;
 	uint32_t nr = 0;
 
-	if (priv->contract.can_log && !vdpa_can_log(&to->info, to->relay))
+	if (priv->contract.can_log && !vdpa_can_log(&to->info, offer->relay))
 		note(missing, "what it writes cannot be logged (relay=off)");
 	if (priv->contract.can_announce && !to->contract.can_announce)
 		note(missing, "it cannot announce a guest that has arrived");
-	if ((to->info.caps & VDPA_CAP_SET_STATE) == 0 && to->relay == VDPA_RELAY_OFF)
+	if ((to->info.caps & VDPA_CAP_SET_STATE) == 0 && offer->relay == VDPA_RELAY_OFF)
 		note(missing, "it takes no start index and is never relayed (relay=off)");
 	if (binding->run.session != NULL && binding->run.mode != VDPA_MODE_RELAYED && !priv->hung &&
 		!vdpa_pass_position_is_known(priv, binding->run.features))
@@ -173,9 +174,18 @@ compare_state(struct missing *missing, const struct vdpa_binding *binding,
 	}
 }
 
+void
+vdpa_contract_offer(struct vdpa_device_priv *to, struct vdpa_offer *offer)
+{
+	pthread_mutex_lock(&to->lock);
+	offer->relay = to->relay;
+	memcpy(offer->config, to->config, sizeof(offer->config));
+	pthread_mutex_unlock(&to->lock);
+}
+
 int
 vdpa_contract_compare(const struct vdpa_binding *binding, const struct vdpa_device_priv *to,
-	char *text, size_t size)
+	const struct vdpa_offer *offer, char *text, size_t size)
 {
 	struct missing missing = {.text = text, .size = size};
 
@@ -186,8 +196,8 @@ vdpa_contract_compare(const struct vdpa_binding *binding, const struct vdpa_devi
 	} else {
 		compare_features(&missing, binding, to);
 		compare_queues(&missing, binding, to);
-		compare_config(&missing, binding, to);
-		compare_state(&missing, binding, to);
+		compare_config(&missing, binding, to, offer);
+		compare_state(&missing, binding, to, offer);
 	}
 	if (missing.used == 0)
 		return 0;

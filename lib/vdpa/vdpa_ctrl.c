@@ -2,6 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include <linux/virtio_net.h>
@@ -22,12 +23,10 @@
 void
 vdpa_ctrl_reset(struct vdpa_ctrl *ctrl, uint64_t features)
 {
-	const struct vdpa_cvq_effects *effects = ctrl->effects;
-	uint16_t max_pairs = ctrl->max_pairs;
+	size_t kept = offsetof(struct vdpa_ctrl, features);
 
-	memset(ctrl, 0, sizeof(*ctrl));
-	ctrl->effects = effects;
-	ctrl->max_pairs = max_pairs;
+	memset((char *)ctrl + kept, 0, sizeof(*ctrl) - kept);
+	ctrl->mac_set = false;
 	ctrl->features = features;
 	ctrl->pairs = 1;
 }
@@ -162,15 +161,17 @@ static int
 set_mac(struct vdpa_ctrl *ctrl, const uint8_t *mac)
 {
 	static const uint8_t zero[sizeof(ctrl->mac)];
+	bool former = ctrl->mac_set;
 	int rc;
 
 	if ((mac[0] & 1) != 0 || memcmp(mac, zero, sizeof(zero)) == 0)
 		return -EINVAL;
+	ctrl->mac_set = true;
 	rc = command(ctrl, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, mac, sizeof(zero));
-	if (rc == 0) {
+	if (rc == 0)
 		memcpy(ctrl->mac, mac, sizeof(ctrl->mac));
-		ctrl->mac_set = true;
-	}
+	else
+		ctrl->mac_set = former;
 	return rc;
 }
 

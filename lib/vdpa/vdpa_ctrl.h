@@ -30,11 +30,14 @@ struct vdpa_ctrl_macs {
 /* What the driver has set; what it has not is not restored. */
 struct vdpa_ctrl {
 	const struct vdpa_cvq_effects *effects;
+	uint16_t max_pairs;
+	atomic_bool mac_set; /* before configuration space shows it; read by any thread */
+	/* what follows is cleared by a reset */
 	uint64_t features;
-	uint16_t max_pairs, pairs;
+	uint16_t pairs;
 	uint8_t rx[6];  /* by command of class RX */
 	uint8_t rx_set; /* bit by command */
-	bool table_set, mac_set, offloads_set;
+	bool table_set, offloads_set;
 	struct vdpa_ctrl_macs unicast, multicast;
 	uint8_t mac[6];
 	uint64_t offloads;

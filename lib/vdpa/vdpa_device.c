@@ -215,15 +215,21 @@ vdpa_device_register(struct vdpa_device *dev)
 int
 vdpa_device_unregister(struct vdpa_device *dev, bool force)
 {
-	struct vdpa_device_priv *priv = dev->priv;
+	struct vdpa_device_priv *priv;
 	struct vdpa_bus_driver *driver;
-	bool bound;
+	bool bound = false;
 
+	vdpa_moves_hold();
+	priv = dev->priv;
+	if (priv != NULL) {
+		pthread_mutex_lock(&priv->lock);
+		bound = priv->reserved != NULL ||
+			(priv->binding != NULL && priv->binding->swap != NULL);
+		pthread_mutex_unlock(&priv->lock);
+	}
+	vdpa_moves_release();
 	if (priv == NULL)
 		return 0;
-	pthread_mutex_lock(&priv->lock);
-	bound = priv->reserved != NULL || (priv->binding != NULL && priv->binding->swap != NULL);
-	pthread_mutex_unlock(&priv->lock);
 	if (bound)
 		return vdpa_error_set(-EBUSY, "%s: is part of a swap", dev->name);
 	for (driver = bus_drivers; driver != NULL; driver = driver->next) {
@@ -232,12 +238,16 @@ vdpa_device_unregister(struct vdpa_device *dev, bool force)
 		if (rc != 0)
 			return rc;
 	}
+	vdpa_moves_hold();
+	priv = dev->priv; /* a swap may have been asked for since */
 	pthread_mutex_lock(&priv->lock);
 	bound = priv->binding != NULL;
-	pthread_mutex_unlock(&priv->lock);
 	if (bound)
-		return vdpa_error_set(
-			-EBUSY, "%s: binding %s is in use", dev->name, priv->binding->name);
+		vdpa_error_set(-EBUSY, "%s: binding %s is in use", dev->name, priv->binding->name);
+	pthread_mutex_unlock(&priv->lock);
+	vdpa_moves_release();
+	if (bound)
+		return -EBUSY;
 	registry_remove(priv);
 	pthread_rwlock_wrlock(&moves);
 	dev->priv = NULL;
@@ -295,9 +305,11 @@ vdpa_device_config_load(struct vdpa_device_priv *priv)
 int
 vdpa_device_relay_set(struct vdpa_device *dev, enum vdpa_relay_policy relay)
 {
-	struct vdpa_device_priv *priv = dev->priv;
+	struct vdpa_device_priv *priv;
 	bool promised;
 
+	vdpa_moves_hold();
+	priv = dev->priv;
 	pthread_mutex_lock(&priv->lock);
 	/* a bus driver has its contract and offers it to whoever comes */
 	promised = priv->binding != NULL && priv->contract.can_log &&
@@ -307,19 +319,27 @@ vdpa_device_relay_set(struct vdpa_device *dev, enum vdpa_relay_policy relay)
 	if (priv->binding == NULL)
 		priv->contract.can_log = vdpa_can_log(&priv->info, relay);
 	pthread_mutex_unlock(&priv->lock);
-	if (promised)
-		return vdpa_error_set(-EBUSY,
-			"%s: its consumer was promised a log, which needs the relay", dev->name);
-	vdpa_priv_report(priv);
-	return 0;
+	if (!promised)
+		vdpa_priv_report(priv);
+	vdpa_moves_release();
+	return promised
+		? vdpa_error_set(-EBUSY,
+			  "%s: its consumer was promised a log, which needs the relay", dev->name)
+		: 0;
 }
 
 const void *
 vdpa_vq_group(struct vdpa_device *dev, uint16_t index)
 {
+	const void *group;
+
+	vdpa_moves_hold();
 	if (dev->ops->vq_group != NULL && index < dev->priv->info.nr_vqs_max)
-		return dev->ops->vq_group(dev, index);
-	return &dev->priv->calls[index];
+		group = dev->ops->vq_group(dev, index);
+	else
+		group = &dev->priv->calls[index];
+	vdpa_moves_release();
+	return group;
 }
 
 void
@@ -402,27 +422,30 @@ priv_exchange_locked(struct vdpa_device_priv *a, struct vdpa_device_priv *b)
 }
 
 void
-vdpa_devices_exchange(struct vdpa_binding *a, struct vdpa_binding *b)
+vdpa_devices_exchange(struct vdpa_binding *binding, struct vdpa_binding *other)
 {
+	struct vdpa_device_priv *a = binding->priv, *b = other->priv;
+
 	pthread_mutex_lock(&registry_lock);
 	pthread_rwlock_wrlock(&moves);
 	/* nobody else takes two of these, but for the writer of moves */
-	pthread_mutex_lock(&a->priv->lock);
-	pthread_mutex_lock(&b->priv->lock);
-	registry_exchange_locked(a->priv, b->priv);
-	priv_exchange_locked(a->priv, b->priv);
-	RTE_SWAP(a->run.domain, b->run.domain);
-	RTE_SWAP(a->run.inflight, b->run.inflight);
-	RTE_SWAP(a->run.device_logs, b->run.device_logs);
-	RTE_SWAP(a->run.log_broken, b->run.log_broken);
-	RTE_SWAP(a->relay, b->relay);
-	RTE_SWAP(a->let_go, b->let_go);
-	for (uint16_t i = 0; i < a->nr_vqs; i++)
-		a->doorbells[i].dev = a->priv->dev;
-	for (uint16_t i = 0; i < b->nr_vqs; i++)
-		b->doorbells[i].dev = b->priv->dev;
-	pthread_mutex_unlock(&b->priv->lock);
-	pthread_mutex_unlock(&a->priv->lock);
+	pthread_mutex_lock(&a->lock);
+	pthread_mutex_lock(&b->lock);
+	registry_exchange_locked(a, b);
+	priv_exchange_locked(a, b);
+	vdpa_contract_make(b);
+	RTE_SWAP(binding->run.domain, other->run.domain);
+	RTE_SWAP(binding->run.inflight, other->run.inflight);
+	RTE_SWAP(binding->run.device_logs, other->run.device_logs);
+	RTE_SWAP(binding->run.log_broken, other->run.log_broken);
+	RTE_SWAP(binding->relay, other->relay);
+	RTE_SWAP(binding->let_go, other->let_go);
+	for (uint16_t i = 0; i < binding->nr_vqs; i++)
+		binding->doorbells[i].dev = a->dev;
+	for (uint16_t i = 0; i < other->nr_vqs; i++)
+		other->doorbells[i].dev = b->dev;
+	pthread_mutex_unlock(&b->lock);
+	pthread_mutex_unlock(&a->lock);
 	pthread_rwlock_unlock(&moves);
 	pthread_mutex_unlock(&registry_lock);
 }

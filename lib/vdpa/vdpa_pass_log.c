@@ -93,8 +93,8 @@ vdpa_pass_choose_start_mode(struct vdpa_binding *binding, struct vdpa_plan *plan
 bool
 vdpa_pass_may_relay(const struct vdpa_device_priv *priv, const struct vdpa_plan *plan)
 {
-	if (priv->relay != VDPA_RELAY_AUTO)
-		return priv->relay == VDPA_RELAY_ALWAYS;
+	if (plan->relay != VDPA_RELAY_AUTO)
+		return plan->relay == VDPA_RELAY_ALWAYS;
 	return !can_start_anywhere(priv) || !vdpa_pass_position_is_known(priv, plan->features) ||
 		(plan->log && (priv->info.caps & VDPA_CAP_DIRTY) == 0);
 }

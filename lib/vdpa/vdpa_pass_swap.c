@@ -21,14 +21,18 @@
 
 /* ---- the other binding's pass ---- */
 
-/* What the device will be asked to run, as far as it is known. */
+/* What the other device will be asked to run, as far as it is known. */
 static void
-foresee(struct vdpa_binding *binding, struct vdpa_plan *plan, uint16_t *vq_size)
+foresee(struct vdpa_binding *binding, struct vdpa_device_priv *to, struct vdpa_plan *plan,
+	uint16_t *vq_size)
 {
 	struct vdpa_device_priv *priv = binding->priv;
 	const struct vdpa_session *session;
 
 	*vq_size = 0;
+	pthread_mutex_lock(&to->lock);
+	plan->relay = to->relay;
+	pthread_mutex_unlock(&to->lock);
 	pthread_mutex_lock(&priv->lock);
 	session = binding->session;
 	if (session != NULL && session->domain != NULL) {
@@ -95,7 +99,7 @@ vdpa_pass_swap_prepare(struct vdpa_binding *other, struct vdpa_binding *binding)
 
 	if (swap == NULL)
 		return;
-	foresee(binding, &plan, &vq_size);
+	foresee(binding, other->priv, &plan, &vq_size);
 	if (vdpa_pass_is_hung(other->priv))
 		rc = -EIO;
 	else /* it gets the former device, which may have more queues, and one of the class's */
@@ -202,21 +206,13 @@ vdpa_pass_swap(struct vdpa_binding *binding, const struct vdpa_plan *plan)
 	return true;
 }
 
-/* The former device's binding makes its promise anew; nobody has it yet. */
+/* Nobody has had what the former device's binding promises now. */
 static int
 settle(struct vdpa_binding *other)
 {
-	struct vdpa_device_priv *priv = other->priv;
-	int rc = 0;
-
-	pthread_mutex_lock(&priv->lock);
-	vdpa_contract_make(priv);
-	pthread_mutex_unlock(&priv->lock);
 	vdpa_cvq_free(other->cvq);
 	other->cvq = NULL;
-	if (priv->class_cvq)
-		rc = vdpa_binding_cvq_create(other);
-	return rc;
+	return other->priv->class_cvq ? vdpa_binding_cvq_create(other) : 0;
 }
 
 static void
@@ -399,7 +395,7 @@ vdpa_pass_leave(struct vdpa_pass_frame *frame, struct vdpa_device *dev)
 		vdpa_swap_end(reserved, -ETIMEDOUT, "it hangs while memory is mapped");
 		return false;
 	}
-	if (priv->dev != dev || !vdpa_swap_standin(binding))
+	if (vdpa_binding_device(binding) != dev || !vdpa_swap_standin(binding))
 		return false;
 	vqs = calloc(binding->nr_vqs, sizeof(*vqs));
 	configs = calloc(binding->nr_vqs, sizeof(*configs));

@@ -321,9 +321,13 @@ vdpa_vq_move(struct vdpa_device *dev, uint16_t index, unsigned int worker)
 {
 	struct vdpa_worker_status status;
 	struct vdpa_path_group *group;
+	uint16_t nr_vqs;
 	int rc;
 
-	if (index >= dev->priv->contract.nr_vqs)
+	vdpa_moves_hold();
+	nr_vqs = dev->priv->contract.nr_vqs;
+	vdpa_moves_release();
+	if (index >= nr_vqs)
 		return vdpa_error_set(-EINVAL, "%s has no virtqueue %u", dev->name, index);
 	if (vdpa_worker_status_get(worker, &status) != 0)
 		return vdpa_error_set(-EINVAL, "there is no worker %u", worker);

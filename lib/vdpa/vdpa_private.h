@@ -232,8 +232,8 @@ struct vdpa_device_priv {
 	struct vdpa_device_priv *next;
 	const struct vdpa_type *type;
 	struct vdpa_info info;
-	struct vdpa_contract contract;
-	bool class_cvq;          /* the class serves the control virtqueue */
+	struct vdpa_contract contract; /* with a binding it changes only in an exchange */
+	bool class_cvq;                /* the class serves the control virtqueue */
 	struct vdpa_call *calls; /* nr_vqs of the contract */
 	/* reports of the parent, consumed by the pass */
 	atomic_bool config_changed;
@@ -289,8 +289,11 @@ void vdpa_priv_report(struct vdpa_device_priv *priv);
  */
 void vdpa_moves_hold(void);
 void vdpa_moves_release(void);
-/* The bindings' devices change places. On the thread that runs ops of both; neither runs. */
-void vdpa_devices_exchange(struct vdpa_binding *a, struct vdpa_binding *b);
+/*
+ * The bindings' devices change places; other, which nobody uses, promises what its new one has. On
+ * the thread that runs ops of both; neither runs.
+ */
+void vdpa_devices_exchange(struct vdpa_binding *binding, struct vdpa_binding *other);
 /* No datapath starts any more (vdpa_stop_all). */
 bool vdpa_stopping(void);
 
@@ -326,7 +329,8 @@ struct vdpa_session {
 	uint8_t announce_mac[6];
 	bool start_failed;           /* tried again only after a driver's reset */
 	int result;                  /* of the last pass */
-	struct vdpa_session_vq *vqs; /* nr_vqs of the contract */
+	uint16_t nr_vqs;             /* of the contract when it was opened */
+	struct vdpa_session_vq *vqs;
 };
 
 struct vdpa_config_write {
@@ -397,13 +401,18 @@ int vdpa_binding_reserve(struct vdpa_binding *binding, uint16_t nr_vqs);
 /* What the class promises to a consumer of the device. */
 void vdpa_contract_make(struct vdpa_device_priv *priv);
 bool vdpa_can_log(const struct vdpa_info *info, enum vdpa_relay_policy relay);
+/* What may change of a device that is reserved. */
+struct vdpa_offer {
+	enum vdpa_relay_policy relay;
+	uint8_t config[256];
+};
+void vdpa_contract_offer(struct vdpa_device_priv *to, struct vdpa_offer *offer);
 /*
- * What another device lacks of what the binding's consumer was promised, a line for each. 0, or
- * -ENOTSUP. Under the binding's lock; the other device is reserved, so that nothing of it changes
- * but for what its configuration space says of the link, which is not compared.
+ * What another device, which is reserved and offers this, lacks of what the binding's consumer was
+ * promised, a line for each. 0, or -ENOTSUP. Under the binding's lock, moves held.
  */
 int vdpa_contract_compare(const struct vdpa_binding *binding, const struct vdpa_device_priv *to,
-	char *missing, size_t size);
+	const struct vdpa_offer *offer, char *missing, size_t size);
 
 /* ---- live swap (vdpa_swap.c) ---- */
 enum vdpa_swap_phase {

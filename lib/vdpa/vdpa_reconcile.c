@@ -358,13 +358,17 @@ pass(struct vdpa_binding *binding, struct vdpa_plan *plan)
 {
 	struct vdpa_device_priv *priv = binding->priv;
 	struct vdpa_binding *reserved;
-	bool stuck;
+	bool left, stuck;
 	int rc;
 
 	pthread_mutex_lock(&priv->lock);
 	reserved = priv->reserved;
+	left = binding->closed != NULL;
 	pthread_mutex_unlock(&priv->lock);
 	if (reserved != NULL) {
+		/* what it ran for who was attached before is stopped first */
+		if (left && !vdpa_pass_is_hung(priv))
+			reconcile(binding, plan);
 		vdpa_pass_swap_prepare(binding, reserved);
 		return;
 	}

@@ -24,8 +24,7 @@ vdpa_session_free(struct vdpa_session *session)
 {
 	if (session == NULL)
 		return;
-	for (uint16_t i = 0; session->vqs != NULL && i < session->binding->priv->contract.nr_vqs;
-		i++) {
+	for (uint16_t i = 0; i < session->nr_vqs; i++) {
 		vdpa_fd_put(session->vqs[i].kick);
 		vdpa_fd_put(session->vqs[i].call);
 	}
@@ -42,36 +41,38 @@ vdpa_session_open(struct vdpa_binding *binding, const char *peer)
 	struct vdpa_device_priv *priv = binding->priv;
 	struct vdpa_session *session = calloc(1, sizeof(*session)), *other;
 	struct vdpa_binding *reserved;
-	bool hung;
+	bool opened = false;
 
-	if (session != NULL) {
-		session->binding = binding;
-		session->vqs = calloc(priv->contract.nr_vqs, sizeof(*session->vqs));
-	}
-	if (session == NULL || session->vqs == NULL) {
-		vdpa_session_free(session);
+	if (session == NULL) {
 		vdpa_error_set(-ENOMEM, "%s: no memory", binding->name);
 		return NULL;
 	}
+	session->binding = binding;
 	snprintf(session->peer, sizeof(session->peer), "%s", peer);
 	pthread_mutex_lock(&priv->lock);
 	other = binding->session;
-	hung = priv->hung;
 	reserved = priv->reserved;
 	if (other != NULL) {
 		vdpa_error_set(-EBUSY, "%s: %s is attached already", binding->name, other->peer);
 	} else if (reserved != NULL) {
 		vdpa_error_set(
 			-EBUSY, "%s: %s is about to move here", binding->name, reserved->name);
-	} else if (hung) {
+	} else if (priv->hung) {
 		vdpa_error_set(-EIO, "%s: the device hangs", binding->name);
 	} else {
+		session->vqs = calloc(priv->contract.nr_vqs, sizeof(*session->vqs));
+		opened = session->vqs != NULL;
+		if (!opened)
+			vdpa_error_set(-ENOMEM, "%s: no memory", binding->name);
+	}
+	if (opened) {
+		session->nr_vqs = priv->contract.nr_vqs;
 		binding->session = session;
 		priv->last_error[0] = '\0';
 		priv->sessions++;
 	}
 	pthread_mutex_unlock(&priv->lock);
-	if (other != NULL || reserved != NULL || hung) {
+	if (!opened) {
 		vdpa_session_free(session);
 		return NULL;
 	}

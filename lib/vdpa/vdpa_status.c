@@ -13,9 +13,11 @@
 void
 vdpa_device_set_bound(struct vdpa_device *dev, const char *text)
 {
+	vdpa_moves_hold();
 	pthread_mutex_lock(&dev->priv->lock);
 	snprintf(dev->priv->bound, sizeof(dev->priv->bound), "%s", text != NULL ? text : "");
 	pthread_mutex_unlock(&dev->priv->lock);
+	vdpa_moves_release();
 }
 
 const char *
@@ -126,11 +128,15 @@ vdpa_device_status_get(struct vdpa_device *dev, struct vdpa_device_status *statu
 int
 vdpa_device_vq_stats(struct vdpa_device *dev, uint16_t index, uint64_t values[VDPA_VQ_STATS_MAX])
 {
+	uint16_t nr_vqs;
 	int nr = 0, rc;
 
 	if (dev->ops->vq_stats == NULL)
 		return -ENOTSUP;
-	if (index >= dev->priv->info.nr_vqs_max)
+	vdpa_moves_hold();
+	nr_vqs = dev->priv->info.nr_vqs_max;
+	vdpa_moves_release();
+	if (index >= nr_vqs)
 		return -EINVAL;
 	rc = dev->ops->vq_stats(dev, index, values);
 	if (rc != 0)

@@ -76,9 +76,11 @@ unreserve(struct vdpa_binding *other)
 static int
 enter(struct vdpa_binding *binding, struct vdpa_swap *swap)
 {
-	struct vdpa_device_priv *priv = binding->priv;
+	struct vdpa_device_priv *priv = binding->priv, *to = swap->other->priv;
+	struct vdpa_offer offer;
 	int rc;
 
+	vdpa_contract_offer(to, &offer);
 	pthread_mutex_lock(&priv->lock);
 	snprintf(swap->from, sizeof(swap->from), "%s", priv->dev->name);
 	if (binding->swap != NULL)
@@ -90,8 +92,8 @@ enter(struct vdpa_binding *binding, struct vdpa_swap *swap)
 	else if (priv->binding != binding || vdpa_stopping())
 		rc = vdpa_error_set(-ECANCELED, "%s goes away", binding->name);
 	else
-		rc = vdpa_contract_compare(binding, swap->other->priv, swap->report.missing,
-			sizeof(swap->report.missing));
+		rc = vdpa_contract_compare(
+			binding, to, &offer, swap->report.missing, sizeof(swap->report.missing));
 	if (rc == 0)
 		binding->swap = swap;
 	pthread_mutex_unlock(&priv->lock);
