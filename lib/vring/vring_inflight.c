@@ -41,17 +41,22 @@ struct packed_desc {
 };
 
 /* What is not old is of a batch that is about to be published. */
+struct packed_used {
+	uint16_t idx;
+	uint16_t old_idx;
+	uint8_t wrap_counter;
+	uint8_t old_wrap_counter;
+	uint8_t padding[2];
+} __attribute__((aligned(8)));
+
 struct packed_region {
 	uint64_t features;
 	uint16_t version;
 	uint16_t desc_num;
 	uint16_t free_head;
 	uint16_t old_free_head;
-	uint16_t used_idx;
-	uint16_t old_used_idx;
-	uint8_t used_wrap_counter;
-	uint8_t old_used_wrap_counter;
-	uint8_t padding[7];
+	struct packed_used used;
+	uint8_t padding[8];
 	struct packed_desc desc[];
 };
 
@@ -127,6 +132,15 @@ split_begin(struct vring_inflight *notes, struct vring_config *ring, struct take
 	return nr;
 }
 
+/* The device may die between any two stores, and half a position is another one. */
+static void
+packed_settle(struct packed_region *region, uint16_t idx, uint8_t wrap)
+{
+	struct packed_used used = {idx, idx, wrap, wrap, {0}};
+
+	__atomic_store(&region->used, &used, __ATOMIC_RELEASE);
+}
+
 static void
 packed_create(struct packed_region *region, uint16_t size, struct vring_state state)
 {
@@ -134,9 +148,7 @@ packed_create(struct packed_region *region, uint16_t size, struct vring_state st
 	region->desc_num = size;
 	for (uint16_t i = 0; i < size; i++)
 		region->desc[i].next = i + 1;
-	region->used_idx = region->old_used_idx = state.used & 0x7fff;
-	region->used_wrap_counter = region->old_used_wrap_counter = (state.used &
-									    VRING_PACKED_WRAP) != 0;
+	packed_settle(region, state.used & 0x7fff, (state.used & VRING_PACKED_WRAP) != 0);
 	store_barrier();
 	region->version = VERSION;
 }
@@ -145,20 +157,20 @@ packed_create(struct packed_region *region, uint16_t size, struct vring_state st
 static void
 packed_end_batch(struct packed_region *region, uint16_t size, const struct vring_packed_desc *ring)
 {
-	uint16_t at = region->old_used_idx, entry;
+	struct packed_used used = region->used;
+	uint16_t at = used.old_idx, entry;
 
-	if ((region->used_idx != at ||
-		    region->used_wrap_counter != region->old_used_wrap_counter) &&
-		at < size &&
-		vring_is_used(vring_load16_acquire(&ring[at].flags),
-			region->old_used_wrap_counter != 0)) {
+	/* a driver may have made the slot available anew since */
+	if ((used.idx != at || used.wrap_counter != used.old_wrap_counter) && at < size &&
+		!vring_is_avail(
+			vring_load16_acquire(&ring[at].flags), used.old_wrap_counter != 0)) {
 		region->old_free_head = region->free_head;
-		region->old_used_idx = region->used_idx;
-		region->old_used_wrap_counter = region->used_wrap_counter;
+		store_barrier();
+		packed_settle(region, used.idx, used.wrap_counter);
+	} else {
+		region->free_head = region->old_free_head;
+		packed_settle(region, at, used.old_wrap_counter);
 	}
-	region->free_head = region->old_free_head;
-	region->used_idx = region->old_used_idx;
-	region->used_wrap_counter = region->old_used_wrap_counter;
 	entry = region->free_head;
 	for (uint16_t i = 0; i < size && entry < size; i++) {
 		region->desc[entry].inflight = 0;
@@ -208,8 +220,8 @@ packed_begin(struct vring_inflight *notes, struct vring_config *ring, struct tak
 	if (region->version != VERSION)
 		packed_create(region, size, ring->state);
 	packed_end_batch(region, size, areas.desc);
-	at = region->used_idx;
-	wrap = region->used_wrap_counter != 0;
+	at = region->used.idx;
+	wrap = region->used.wrap_counter != 0;
 	if (at >= size)
 		return -EBADMSG;
 	for (uint16_t i = 0; i < size; i++) {
@@ -351,8 +363,8 @@ packed_give(struct vring_inflight *notes, uint16_t id)
 {
 	struct packed_region *region = notes->region;
 	uint16_t head = notes->entries[id], last = region->desc[head].last;
-	uint16_t at = region->used_idx;
-	bool wrap = region->used_wrap_counter != 0;
+	uint16_t at = region->used.idx;
+	bool wrap = region->used.wrap_counter != 0;
 
 	if (last >= notes->size || at >= notes->size) {
 		notes->region = NULL;
@@ -361,8 +373,8 @@ packed_give(struct vring_inflight *notes, uint16_t id)
 	region->desc[last].next = region->free_head;
 	region->free_head = head;
 	vring_forward(&at, &wrap, notes->slots[id], notes->size);
-	region->used_idx = at;
-	region->used_wrap_counter = wrap;
+	region->used.idx = at;
+	region->used.wrap_counter = wrap;
 }
 
 uint16_t
@@ -407,8 +419,8 @@ vring_inflight_given(struct vring_inflight *notes, uint16_t used_index)
 	store_barrier();
 	if (notes->packed) {
 		packed->old_free_head = packed->free_head;
-		packed->old_used_idx = packed->used_idx;
-		packed->old_used_wrap_counter = packed->used_wrap_counter;
+		store_barrier();
+		packed_settle(packed, packed->used.idx, packed->used.wrap_counter);
 	} else {
 		split->used_idx = used_index;
 	}
