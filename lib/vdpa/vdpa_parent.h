@@ -467,7 +467,7 @@ int vdpa_path_run(struct vdpa_path *path, void (*fn)(void *arg), void *arg);
 /**
  * Many paths at once, with one message to each worker that has some of them: what a switch between
  * device and relay costs does not grow with the number of queues. Threads and errors are those of
- * the functions above.
+ * the functions above; a path takes part in one such call at a time.
  */
 /** All, or after an error none. */
 int vdpa_paths_add(struct vdpa_path *const *paths, uint16_t nr, int numa_node);

@@ -182,7 +182,7 @@ struct sw_blk_dev {
 	uint32_t align_bytes;             /* file: of buffers, with direct */
 	atomic_bool fenced, logging;
 	atomic_bool write_cache; /* now */
-	pthread_mutex_t lock;    /* queues that begin and end, against a new size */
+	pthread_mutex_t lock;    /* whoever has workers do something: ops, and a new size */
 	/* op thread */
 	uint64_t features; /* agreed at the last start */
 	const struct vring_mem *mem;

@@ -41,14 +41,9 @@ stop_ms(const struct sw_blk_dev *dev)
 }
 
 static int
-end_all(struct sw_blk_dev *dev, uint32_t timeout_ms)
+end_all_locked(struct sw_blk_dev *dev, uint32_t timeout_ms)
 {
-	int rc;
-
-	pthread_mutex_lock(&dev->lock);
-	rc = sw_blk_vqs_end(dev, 0, dev->args.nr_vqs - 1, timeout_ms);
-	pthread_mutex_unlock(&dev->lock);
-	return rc;
+	return sw_blk_vqs_end(dev, 0, dev->args.nr_vqs - 1, timeout_ms);
 }
 
 /* virtio 1.2, 5.2.5.2: without FLUSH, and until the driver says so, writes go through. */
@@ -78,7 +73,7 @@ sw_blk_start(struct vdpa_device *vdpa, const struct vdpa_start *start)
 		set_write_cache(dev);
 	for (uint16_t i = 0; i < start->nr_vqs && rc == 0; i++)
 		rc = sw_blk_vq_begin(dev, &start->vqs[i]);
-	if (rc != 0 && sw_blk_vqs_end(dev, 0, dev->args.nr_vqs - 1, stop_ms(dev)) != 0)
+	if (rc != 0 && end_all_locked(dev, stop_ms(dev)) != 0)
 		SW_BLK_LOG(ERR, "%s: a queue does not end", dev->name);
 	pthread_mutex_unlock(&dev->lock);
 	return rc;
@@ -90,7 +85,9 @@ sw_blk_stop(struct vdpa_device *vdpa, struct vdpa_vq_state *states, uint16_t nr_
 	struct sw_blk_dev *dev = sw_blk_of(vdpa);
 	int failure = fault(dev, VDPA_FAULT_STOP), rc;
 
-	rc = end_all(dev, stop_ms(dev));
+	pthread_mutex_lock(&dev->lock);
+	rc = end_all_locked(dev, stop_ms(dev));
+	pthread_mutex_unlock(&dev->lock);
 	for (uint16_t i = 0; i < nr_vqs && i < dev->args.nr_vqs; i++)
 		sw_blk_vq_state(&dev->vqs[i], &states[i]);
 	return failure != 0 ? failure : rc;
@@ -102,8 +99,12 @@ sw_blk_end(struct sw_blk_dev *dev)
 	int rc;
 
 	atomic_store(&dev->logging, false);
+	pthread_mutex_lock(&dev->lock);
 	rc = sw_blk_vqs_run(dev, sw_blk_vq_kill);
-	return rc != 0 ? rc : end_all(dev, RESET_MS);
+	if (rc == 0)
+		rc = end_all_locked(dev, RESET_MS);
+	pthread_mutex_unlock(&dev->lock);
+	return rc;
 }
 
 static int
@@ -197,7 +198,10 @@ sw_blk_dirty_start(struct vdpa_device *vdpa)
 	if (rc != 0)
 		return rc;
 	atomic_store(&dev->logging, true);
-	return sw_blk_vqs_run(dev, NULL);
+	pthread_mutex_lock(&dev->lock);
+	rc = sw_blk_vqs_run(dev, NULL);
+	pthread_mutex_unlock(&dev->lock);
+	return rc;
 }
 
 static int
