@@ -173,6 +173,8 @@ vdpa_workers_configure(const char *cpulist, enum vdpa_worker_idle idle)
 		if (rc != 0)
 			return rc;
 	}
+	/* it may still look at workers that have just ended */
+	vdpa_work_wait(&vdpa_balance_work, VDPA_BALANCE_MS);
 	pthread_mutex_lock(&vdpa_workers.lock);
 	if (pool_in_use()) {
 		rc = vdpa_error_set(-EBUSY, "datapath workers run already");

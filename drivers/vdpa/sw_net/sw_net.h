@@ -181,10 +181,10 @@ struct sw_net_dev {
 	/* written under the link lock, then sw_net_flows_capture() */
 	_Atomic(struct sw_net_capture *) capture;
 	uint8_t mac[ETH_ALEN]; /* link lock: now; args.mac after a driver's reset */
+	bool promisc, allmulti; /* link lock */
 	/* op thread */
 	uint64_t features; /* agreed at the last start, as what follows */
 	const struct vring_mem *mem;
-	bool promisc, allmulti;
 	uint16_t nr_active_pairs;
 	struct sw_net_vq *vqs;     /* 2 * args.nr_pairs */
 	struct sw_net_flow *flows; /* args.nr_pairs; port: as many again, of the receive queues */

@@ -44,8 +44,8 @@ sw_net_start(struct vdpa_device *vdpa, const struct vdpa_start *start)
 
 	if (rc != 0)
 		return rc;
-	dev->promisc = dev->allmulti = false;
 	pthread_mutex_lock(&dev->link->lock);
+	dev->promisc = dev->allmulti = false;
 	if (memcmp(dev->mac, dev->args.mac, sizeof(dev->mac)) != 0) {
 		memcpy(dev->mac, dev->args.mac, sizeof(dev->mac));
 		vdpa_config_changed(vdpa);
