@@ -55,9 +55,9 @@ struct card {
 	struct vdpa_device_ops ops;
 	struct virtio_net_config config;
 	pthread_t thread;
+	pthread_mutex_t lock; /* all below but the doorbells: the engine holds it for a burst */
 	void (*step)(struct card *card, const char *op, bool after, void *arg);
 	void *step_arg;
-	pthread_mutex_t lock; /* all below but the doorbells: the engine holds it for a burst */
 	pthread_cond_t released;
 	atomic_bool quit;
 	atomic_uint fences; /* asked for, not seen yet */
@@ -109,6 +109,20 @@ take_fences(struct card *card)
 		card->vqs[i].runs = false;
 }
 
+static void
+step(struct card *card, const char *op, bool after)
+{
+	void (*fn)(struct card *, const char *, bool, void *);
+	void *arg;
+
+	pthread_mutex_lock(&card->lock);
+	fn = card->step;
+	arg = card->step_arg;
+	pthread_mutex_unlock(&card->lock);
+	if (fn != NULL)
+		fn(card, op, after, arg);
+}
+
 /* Every op begins here: count it, see that ops do not overlap, go wrong as told. */
 static int
 op_enter(struct card *card, const char *name)
@@ -116,8 +130,7 @@ op_enter(struct card *card, const char *name)
 	struct card_op *op;
 	enum card_fault fault;
 
-	if (card->step != NULL)
-		card->step(card, name, false, card->step_arg);
+	step(card, name, false);
 	pthread_mutex_lock(&card->lock);
 	take_fences(card);
 	op = find_op(card, name);
@@ -150,8 +163,7 @@ op_leave(struct card *card, int rc)
 {
 	card->in_op--;
 	pthread_mutex_unlock(&card->lock);
-	if (card->step != NULL)
-		card->step(card, NULL, true, card->step_arg);
+	step(card, NULL, true);
 	return rc;
 }
 
@@ -339,8 +351,10 @@ void
 card_on_step(struct card *card,
 	void (*fn)(struct card *card, const char *op, bool after, void *arg), void *arg)
 {
+	pthread_mutex_lock(&card->lock);
 	card->step_arg = arg;
 	card->step = fn;
+	pthread_mutex_unlock(&card->lock);
 }
 
 static int

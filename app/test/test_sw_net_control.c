@@ -242,7 +242,8 @@ delay_us_holds_frames_and_no_worker(void **state)
 			nr_fast++;
 			assert_true(net_now_us() - begin < 30000000);
 		}
-		assert_true(net_now_us() - begin >= 1000000);
+		/* as EAL measures the clock it may be less than a second */
+		assert_true(net_now_us() - begin >= 900000);
 		for (int i = 1; i < 5; i++)
 			assert_int_equal(net_guest_wait(&s, 0, NULL, got, sizeof(got), 30000), 64);
 		net_guest_fill(&s, 0, 20);

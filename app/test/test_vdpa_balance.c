@@ -413,7 +413,7 @@ single_busy_path_and_one_placed_by_hand_stay(void **state)
 	for (int i = 0; i < 2; i++) {
 		struct vdpa_path_group *group = vdpa_group_hold(&groups[i]);
 
-		group->by_hand = true;
+		vdpa_group_hold_by_hand(group);
 		vdpa_group_put(group);
 	}
 	atomic_store(&paths[1].work, UINT32_MAX);

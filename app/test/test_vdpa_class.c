@@ -239,11 +239,11 @@ test_call_descriptor_changes_under_traffic(void **state)
 		assert_int_equal(guest_set(&guest), 0);
 		/* the new one is signalled at the exchange, so that nothing falls between */
 		assert_int_equal(read(guest.call[0], &count, sizeof(count)), sizeof(count));
-		assert_int_equal(guest_exchange(&guest, 0, 0, 2000), 0);
+		assert_int_equal(guest_exchange(&guest, 0, 0, 30000), 0);
 	}
 	assert_int_equal(card_calls(card, "start"), 1);
 	assert_int_equal(card_calls(card, "vq_start"), 0);
-	assert_int_equal(guest_exchange(&guest, 0, 10, 2000), 0);
+	assert_int_equal(guest_exchange(&guest, 0, 10, 30000), 0);
 	teardown(card, &guest);
 }
 
@@ -509,7 +509,7 @@ stands_still_in(const char *op, unsigned int ms)
 	if (strcmp(op, "stop") == 0)
 		assert_int_equal(guest_start(&guest), 0);
 	/* it takes its time afterwards, too */
-	card_fault(card, op, CARD_DELAY, 20);
+	card_fault(card, op, CARD_DELAY, 5);
 	pid = go_on_later(&still, ms);
 	assert_true(pid > 0);
 	card_on_step(card, stand_still, &still);
@@ -570,8 +570,10 @@ an_op_hangs(const char *op, bool no_fence)
 	assert_in_range(now_ms() - begin, 0, 15000);
 	assert_int_equal(rc, -ETIMEDOUT);
 	assert_int_equal(status_of(card).health, VDPA_HEALTH_FAILED);
-	if (!no_fence)
-		assert_int_equal(card_calls(card, "fence"), 1);
+	/* by whoever came first, the other may be told of it earlier */
+	for (int i = 0; i < 30000 && !no_fence && card_calls(card, "fence") == 0; i++)
+		usleep(1000);
+	assert_int_equal(card_calls(card, "fence"), !no_fence);
 	assert_int_equal(guest_exchange(&neighbour, 0, 200, 30000), 0);
 	/* it cannot be freed while the op is in it */
 	assert_int_equal(card_destroy(card, true), -EBUSY);

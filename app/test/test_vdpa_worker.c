@@ -138,7 +138,7 @@ run_polls_again_and_watches_what_changed(void **state)
 	wait_for(atomic_load(&p.armed) == 1);
 	atomic_store(&p.work, 1); /* nobody kicks for it */
 	assert_int_equal(vdpa_path_run(&p.path, run_change_fd, &p), 0);
-	wait_for(atomic_load(&p.armed) == 2);
+	wait_for(atomic_load(&p.armed) >= 2);
 	assert_int_equal(atomic_load(&p.done), 1);
 	atomic_store(&p.work, 1);
 	assert_int_equal(write(old, &one, sizeof(one)), sizeof(one));
