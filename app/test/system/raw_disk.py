@@ -25,10 +25,14 @@ def noted(notes: Any, packed: bool) -> int:
 
 
 class RawDisk(RawNic):
-    """One queue. Requests are writes and reads of single sectors, each in a slot of memory."""
+    """One queue. Requests are writes and reads of single sectors, each in a slot of memory.
 
-    def __init__(self, *, ring_size: int = 64, features: int = 0):
-        super().__init__(ring_size=ring_size, features=WANTED | features, protocol=PROTOCOL)
+    by_region: memory is given by ADD_MEM_REG."""
+
+    def __init__(self, *, ring_size: int = 64, features: int = 0, by_region: bool = False):
+        super().__init__(ring_size=ring_size, features=WANTED | features,
+                         protocol=PROTOCOL | bits(Protocol.CONFIGURE_MEM_SLOTS) * by_region)
+        self.by_region = by_region
         self.inflight: Optional[Region] = None
         self._inflight_payload = b''
 
@@ -50,16 +54,23 @@ class RawDisk(RawNic):
             self.inflight = Region(0, size, answer.fds[0])
             self._inflight_payload = answer.payload
         self.vu.tell(Request.SET_INFLIGHT_FD, self._inflight_payload, [self.inflight.fd])
-        self.vu.set_mem_table(self.mem)
+        if self.by_region:
+            for region in self.mem.regions:
+                self.vu.add_mem_reg(region)
+        else:
+            self.vu.set_mem_table(self.mem)
         self.start_ring(0)
         self.vu.set_vring_enable(0, True)
         self.set_status(STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK | STATUS_DRIVER_OK)
         self.kicks[0].signal()
         return self
 
-    def put(self, number: int, kind: Type, sector: int, data: bytes = b'', pieces: int = 1) -> None:
-        """A request, in the slot of this number, which also comes back with it. data is cut."""
-        at = self._slots + number % self.ring_size * SLOT_BYTES
+    def put(self, number: int, kind: Type, sector: int, data: bytes = b'', pieces: int = 1,
+            at: Optional[int] = None) -> None:
+        """A request, in the slot of this number, which also comes back with it. data is cut.
+
+        at: elsewhere in memory."""
+        at = at or self._slots + number % self.ring_size * SLOT_BYTES
         self.mem.write(at, header(kind, sector) + bytes([UNTOUCHED]))
         segments = [Segment(at, 16, False)]
         if data:

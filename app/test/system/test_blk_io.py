@@ -30,13 +30,6 @@ def need_blkio():
         pytest.skip('this QEMU has no driver virtio-blk-vhost-user')
 
 
-@pytest.fixture
-def need_memory_slots(need_blkio, request):
-    """libblkio has no other way to share memory than CONFIGURE_MEM_SLOTS."""
-    if request.config.getoption('--backend') == 'vdpa':
-        pytest.skip('librte_vhost has no CONFIGURE_MEM_SLOTS before 26.07, and libblkio needs it')
-
-
 def image(disks):
     return ['--image-opts', f'driver=virtio-blk-vhost-user,path={disks.path},cache.direct=on']
 
@@ -49,7 +42,7 @@ def qemu_io(disks, *commands):
 
 
 @pytest.mark.parametrize('kind', ['malloc', 'file'])
-def test_patterns(need_memory_slots, make_disks, kind):
+def test_patterns(need_blkio, make_disks, kind):
     disks = make_disks(kind=kind, size=SIZE, queues=2).start()
     rng = random.Random(7)
     written = {}
@@ -70,7 +63,7 @@ def test_patterns(need_memory_slots, make_disks, kind):
     disks.expect_alive()
 
 
-def test_images_are_converted_there_and_back(need_memory_slots, make_disks, folder):
+def test_images_are_converted_there_and_back(need_blkio, make_disks, folder):
     disks = make_disks(kind='file', size=SIZE).start()
     source, back = folder / 'source.raw', folder / 'back.raw'
     source.write_bytes(random.Random(3).randbytes(SIZE // 2) + bytes(SIZE // 2))
@@ -79,14 +72,4 @@ def test_images_are_converted_there_and_back(need_memory_slots, make_disks, fold
     run('qemu-img', 'convert', '--image-opts', target, '-O', 'raw', str(back))
     assert back.read_bytes() == source.read_bytes() == disks.file.read_bytes()
     assert re.search('identical', run('qemu-img', 'compare', str(source), str(back)))
-    disks.expect_alive()
-
-
-@pytest.mark.ours
-def test_client_that_asks_for_more_is_told_so(need_blkio, make_disks):
-    """And does no harm: the disk serves on."""
-    disks = make_disks(size=SIZE).start()
-    for _ in range(3):
-        text = run('qemu-io', *image(disks), '-c', 'read 0 512', check=False)
-        assert "doesn't support required protocol features" in text
     disks.expect_alive()

@@ -14,10 +14,11 @@ from daemon import Prompt
 from disk import MIB
 from disk_traffic import DiskTraffic
 from proc import wait_until
-from qemu import Machine
+from qemu import DIMM_SLOTS, Machine
 from vhost_user import Feature, bits
 from virtio_blk import (ID_BYTES, IOERR, OK, SECTOR, UNSUPP, UNTOUCHED, WANTED, Blk, BlkDriver, Type,
                         header, ranges)
+from vring import Segment
 
 pytestmark = pytest.mark.usefixtures('need_qemu')
 SIZE = 16 * MIB
@@ -261,6 +262,21 @@ def test_memory_is_plugged_under_requests(start):
         assert disk.read(number, SECTOR) == pattern(number, SECTOR)
         if number % 2:
             disk.machine.unplug_dimm(f'd{number}')
+        assert disk.read(number, SECTOR) == pattern(number, SECTOR)
+    disks.expect_alive()
+
+
+def test_memory_in_more_regions_than_a_table_has(start):
+    """QEMU gives them one by one then."""
+    disks, disk = start()
+    for number in range(DIMM_SLOTS):
+        dimm = disk.machine.plug_dimm(f'd{number}', 16 * MIB)
+        disk.mem.write(dimm.gpa, H(OUT, number) + pattern(number, SECTOR) + bytes([UNTOUCHED]))
+        disk.put([Segment(dimm.gpa, 16, False), Segment(dimm.gpa + 16, SECTOR, False),
+                  Segment(dimm.gpa + 16 + SECTOR, 1, True)])
+        disk.take()
+        assert disk.mem.read(dimm.gpa + 16 + SECTOR, 1) == bytes([OK])
+    for number in range(DIMM_SLOTS):
         assert disk.read(number, SECTOR) == pattern(number, SECTOR)
     disks.expect_alive()
 

@@ -95,7 +95,7 @@ PROTOCOL = {
     Protocol.INFLIGHT_SHMFD: False,
     Protocol.RESET_DEVICE: False,
     Protocol.INBAND_NOTIFICATIONS: False,
-    Protocol.CONFIGURE_MEM_SLOTS: False,    # librte_vhost would not tell us of them
+    Protocol.CONFIGURE_MEM_SLOTS: False,    # disks alone: librte_vhost would not start this device
 }
 
 

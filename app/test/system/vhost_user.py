@@ -337,6 +337,21 @@ class FrontEnd:
     def set_mem_table(self, mem: GuestMemory) -> None:
         self.tell(Request.SET_MEM_TABLE, *self.mem_table(mem.regions))
 
+    def get_max_mem_slots(self) -> int:
+        return self.ask(Request.GET_MAX_MEM_SLOTS).u64()
+
+    @staticmethod
+    def mem_reg(region: Region) -> bytes:
+        """Payload of ADD_MEM_REG and REM_MEM_REG."""
+        return struct.pack('=QQQQQ', 0, region.gpa, region.size, region.user_addr or 0,
+                           region.offset)
+
+    def add_mem_reg(self, region: Region) -> None:
+        self.tell(Request.ADD_MEM_REG, self.mem_reg(region), [region.fd])
+
+    def rem_mem_reg(self, region: Region) -> None:
+        self.tell(Request.REM_MEM_REG, self.mem_reg(region))
+
     def set_log_base(self, size: int, offset: int, fd: int) -> Message:
         return self.ask(Request.SET_LOG_BASE, struct.pack('=QQ', size, offset), [fd])
 

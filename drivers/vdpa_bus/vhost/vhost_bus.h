@@ -21,12 +21,13 @@
  *   vhost_peer.c      a connection's descriptor
  *   vhost_channel.c   config change messages
  *   vhost_inflight.c  where a device notes what it took
+ *   vhost_slots.c     memory tables that come region by region
  *   vhost_messages.c  time that messages hold the event thread
  *
  * Threads. librte_vhost has one event thread for all sockets of a process; hooks and ops run on it,
  * and on the caller of rte_vhost_driver_unregister() and (new connections) on its reconnect thread.
  * A connection is used by one of them at a time, but unbind stops its session beforehand: therefore
- * its lock. Nothing but vdpa_session_stop() waits there.
+ * its lock. Nothing but vdpa_session_stop(), and vdpa_session_sync() for memory slots, waits there.
  *
  * Lock order: connection, binding, table of connections, list of bindings. The class is called with
  * at most the connection's lock held; its callbacks take the binding's at most.
@@ -74,8 +75,9 @@ bool vdpa_vhost_log_allowed(struct vhost_log_limit *limit, unsigned int *dropped
 #define VHOST_PATH_MAX sizeof(((struct sockaddr_un *)NULL)->sun_path)
 #define VHOST_VQS_MAX 256	/* rings of a connection that librte_vhost knows */
 #define VHOST_REGIONS_MAX 8	/* regions of a memory table that it takes */
+#define VHOST_SLOTS_MAX	 32	/* regions of a front end that gives them one by one */
 #define VHOST_CONFIG_MAX 256	/* bytes of configuration space that the protocol carries */
-#define VHOST_TIMEOUT_MS 200	/* that half a message may hold the event thread */
+#define VHOST_TIMEOUT_MS 200	/* that half a message, or new memory, may hold the event thread */
 
 /* ---- arguments (vhost_args.c) ---- */
 struct vhost_args {
@@ -111,15 +113,15 @@ uint32_t vdpa_vhost_queue_num(const struct vdpa_contract *contract, uint64_t off
 /* ---- memory (vhost_memory.c) ---- */
 struct vhost_region {
 	uint64_t iova, size_bytes;
-	uint64_t host;			/* where librte_vhost has it */
+	uint64_t host;			/* where librte_vhost has it; slots: the front end */
 	void *map;			/* librte_vhost's mapping, from offset 0 of the file */
 	uint64_t map_size_bytes;
-	int fd;				/* librte_vhost's */
+	int fd;				/* librte_vhost's; slots: ours */
 	uint64_t fd_offset;
 	bool guarded;
 };
 struct vhost_mem {
-	struct vhost_region regions[VHOST_REGIONS_MAX];
+	struct vhost_region regions[VHOST_SLOTS_MAX];
 	uint32_t nr_regions;
 };
 /*
@@ -194,6 +196,8 @@ struct vhost_vq {
 	bool ready;			/* librte_vhost says so */
 	bool dirty;			/* librte_vhost's view changed since it was taken */
 	bool exchange;			/* not ready only while a descriptor is replaced */
+	bool placed, enabled;		/* with slots librte_vhost does not say what is ready */
+	uint64_t desc, avail, used;	/* once placed: where the front end has them */
 };
 struct vhost_inflight {
 	int fd;				/* of the region, -1: none */
@@ -227,6 +231,7 @@ struct vhost_conn {
 	uint8_t status;			/* last SET_STATUS */
 	bool notes_agreed;		/* it agreed to have an inflight region */
 	bool tells_status;		/* it agreed to protocol feature STATUS */
+	bool slots;			/* it agreed to give its memory region by region */
 	uint64_t features, features_pending;	/* agreed, vhost-user's own bits left out */
 	void *log;			/* librte_vhost's mapping of the log; guarded */
 	uint64_t log_size_bytes;
@@ -304,6 +309,15 @@ void vdpa_vhost_session_all_dirty(struct vhost_conn *conn);
 void vdpa_vhost_session_settle(struct vhost_conn *conn);
 /* Back to the state of a new connection; sequence numbers go on. */
 void vdpa_vhost_session_forget(struct vhost_conn *conn);
+
+/* ---- memory slots (vhost_slots.c), connection locked ---- */
+void vdpa_vhost_slots_forget(struct vhost_conn *conn);
+void vdpa_vhost_slots_find_ring(const struct vhost_vq *vq, struct rte_vhost_vring *ring);
+/*
+ * Memory that running rings lie in was removed: to be given again in the next messages, as a front
+ * end that moves a region does it. The class keeps the former table until then.
+ */
+bool vdpa_vhost_slots_torn(const struct vhost_conn *conn);
 
 /* ---- hooks (vhost_hooks.c) ---- */
 int vdpa_vhost_hooks_register(int vid);

@@ -208,8 +208,8 @@ vdpa_vhost_offered(const struct vdpa_contract *contract, bool own_socket)
  * STATUS: rings are all known when dev_conf comes. BACKEND_REQ: config changes are told. RARP: with
  * a device that announces. Not here, though librte_vhost would pass them: NET_MTU (the device's MTU
  * is in configuration space), BACKEND_SEND_FD and HOST_NOTIFIER (come with a device that has
- * doorbell pages), PAGEFAULT. CONFIGURE_MEM_SLOTS never: librte_vhost does not tell a vDPA device
- * of it.
+ * doorbell pages), PAGEFAULT. INFLIGHT_SHMFD and CONFIGURE_MEM_SLOTS are ours alone: the hook adds
+ * them, librte_vhost hears of neither.
  */
 static const uint64_t protocol_features = UINT64_C(1) << VHOST_USER_PROTOCOL_F_MQ |
 	UINT64_C(1) << VHOST_USER_PROTOCOL_F_LOG_SHMFD |

@@ -34,6 +34,8 @@ pre_set_features(struct vhost_conn *conn, struct vhost_message *msg)
 {
 	uint64_t features = msg->payload.u64;
 	uint64_t unknown = features & ~(offered(conn) | VHOST_F_PROTOCOL_FEATURES);
+	uint64_t others = (features ^ conn->features) &
+		~(VHOST_F_PROTOCOL_FEATURES | UINT64_C(1) << VHOST_F_LOG_ALL);
 	char why[64];
 
 	if (unknown != 0) {
@@ -42,8 +44,42 @@ pre_set_features(struct vhost_conn *conn, struct vhost_message *msg)
 		vdpa_vhost_session_fail(conn, why);
 		return vdpa_vhost_message_end(msg);
 	}
+	/* else librte_vhost sees to it */
+	if (conn->slots && conn->configured && others != 0) {
+		vdpa_vhost_session_fail(conn, "it changes features of a running device");
+		return vdpa_vhost_message_end(msg);
+	}
 	conn->features_pending = features & ~VHOST_F_PROTOCOL_FEATURES;
 	msg->payload.u64 = features & conn->binding->socket_known;
+	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+}
+
+/* Protocol features that librte_vhost does not hear of. */
+static uint64_t
+own_protocol_features(const struct vhost_conn *conn, struct vhost_message *msg)
+{
+	uint64_t features = 0;
+
+	if (vdpa_vhost_inflight_offered(conn, msg))
+		features |= VHOST_PROTOCOL_F_INFLIGHT;
+	if (vdpa_vhost_slots_offered(conn, msg))
+		features |= VHOST_PROTOCOL_F_CONFIGURE_MEM_SLOTS;
+	return features;
+}
+
+static enum rte_vhost_msg_result
+pre_set_protocol_features(struct vhost_conn *conn, struct vhost_message *msg)
+{
+	uint64_t own = msg->payload.u64 & own_protocol_features(conn, msg);
+	bool slots = (own & VHOST_PROTOCOL_F_CONFIGURE_MEM_SLOTS) != 0;
+
+	if (slots != conn->slots && conn->memory.nr_regions != 0) {
+		vdpa_vhost_session_fail(conn, "it gave memory before it agreed how to");
+		return vdpa_vhost_message_end(msg);
+	}
+	conn->slots = slots;
+	conn->notes_agreed = (own & VHOST_PROTOCOL_F_INFLIGHT) != 0;
+	msg->payload.u64 &= ~own;
 	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 }
 
@@ -101,7 +137,7 @@ pre_own(struct vhost_conn *conn, struct vhost_message *msg)
 		vdpa_vhost_session_fail(conn, "it does not read its replies");
 		return vdpa_vhost_message_end(msg);
 	}
-	if (!vdpa_vhost_message_expected(msg->request, &conn->binding->contract)) {
+	if (!vdpa_vhost_message_expected(msg->request, &conn->binding->contract, conn->slots)) {
 		VHOST_LOG_LIMITED(ERR,
 			"%s: %s sent message %u, which belongs to a feature that was never "
 			"offered",
@@ -119,14 +155,9 @@ pre_own(struct vhost_conn *conn, struct vhost_message *msg)
 	case VHOST_MSG_GET_PROTOCOL_FEATURES:
 		return vdpa_vhost_message_reply(msg,
 			vdpa_vhost_protocol_features(&conn->binding->contract) |
-				(vdpa_vhost_inflight_offered(conn, msg) ? VHOST_PROTOCOL_F_INFLIGHT
-									: 0));
+				own_protocol_features(conn, msg));
 	case VHOST_MSG_SET_PROTOCOL_FEATURES:
-		conn->notes_agreed = (msg->payload.u64 & VHOST_PROTOCOL_F_INFLIGHT) != 0 &&
-			vdpa_vhost_inflight_offered(conn, msg);
-		if (conn->notes_agreed)
-			msg->payload.u64 &= ~VHOST_PROTOCOL_F_INFLIGHT;
-		break;
+		return pre_set_protocol_features(conn, msg);
 	case VHOST_MSG_GET_INFLIGHT_FD:
 		return vdpa_vhost_inflight_get(conn, msg);
 	case VHOST_MSG_SET_INFLIGHT_FD:
@@ -141,7 +172,7 @@ pre_own(struct vhost_conn *conn, struct vhost_message *msg)
 	default:
 		break;
 	}
-	return RTE_VHOST_MSG_RESULT_NOT_HANDLED;
+	return conn->slots ? vdpa_vhost_slots_message(conn, msg) : RTE_VHOST_MSG_RESULT_NOT_HANDLED;
 }
 
 static enum rte_vhost_msg_result
@@ -284,7 +315,8 @@ post_locked(struct vhost_conn *conn, const struct vhost_message *msg)
 		conn->features = conn->features_pending;
 		break;
 	case VHOST_MSG_SET_MEM_TABLE:
-		ret = post_set_mem_table(conn);
+		if (!conn->slots)
+			ret = post_set_mem_table(conn);
 		break;
 	case VHOST_MSG_SET_LOG_BASE:
 		/* Answered already: what is written meanwhile is marked with all the table. */
@@ -298,11 +330,15 @@ post_locked(struct vhost_conn *conn, const struct vhost_message *msg)
 		conn->tells_status = (msg->payload.u64 >> VHOST_USER_PROTOCOL_F_STATUS & 1) != 0;
 		break;
 	default:
+		if (conn->slots)
+			vdpa_vhost_slots_ring(conn, msg);
 		post_ring(conn, msg);
 		break;
 	}
 	if (ret == 0 && vdpa_vhost_session_is_forgotten(conn))
 		ret = post_forgotten(conn);
+	if (ret == 0 && conn->slots)
+		vdpa_vhost_slots_wait(conn);
 	if (atomic_load_explicit(&conn->memory_lost, memory_order_relaxed)) {
 		vdpa_vhost_session_fail(conn, "it took its memory away");
 		ret = -EFAULT;

@@ -54,7 +54,7 @@ vdpa_vhost_message_reply(struct vhost_message *msg, uint64_t value)
 }
 
 bool
-vdpa_vhost_message_expected(uint32_t request, const struct vdpa_contract *contract)
+vdpa_vhost_message_expected(uint32_t request, const struct vdpa_contract *contract, bool slots)
 {
 	switch (request) {
 	case VHOST_MSG_GET_FEATURES:
@@ -86,6 +86,10 @@ vdpa_vhost_message_expected(uint32_t request, const struct vdpa_contract *contra
 	case VHOST_MSG_GET_INFLIGHT_FD:
 	case VHOST_MSG_SET_INFLIGHT_FD:
 		return contract->notes;
+	case VHOST_MSG_GET_MAX_MEM_SLOTS:
+	case VHOST_MSG_ADD_MEM_REG:
+	case VHOST_MSG_REM_MEM_REG:
+		return slots;
 	default:
 		return false;
 	}

@@ -41,9 +41,16 @@ enum vhost_request {
 	VHOST_MSG_SET_CONFIG = 25,
 	VHOST_MSG_GET_INFLIGHT_FD = 31,
 	VHOST_MSG_SET_INFLIGHT_FD = 32,
+	VHOST_MSG_GET_MAX_MEM_SLOTS = 36,
+	VHOST_MSG_ADD_MEM_REG = 37,
+	VHOST_MSG_REM_MEM_REG = 38,
 	VHOST_MSG_SET_STATUS = 39,
 	VHOST_MSG_GET_STATUS = 40,
 };
+
+struct vhost_message_region {
+	uint64_t iova, size_bytes, user, fd_offset;
+} __attribute__((packed));
 
 struct vhost_message {
 	uint32_t request;
@@ -58,10 +65,16 @@ struct vhost_message {
 		struct {
 			uint32_t nr_regions;
 			uint32_t padding;
-			struct {
-				uint64_t iova, size_bytes, user, fd_offset;
-			} regions[VHOST_REGIONS_MAX];
+			struct vhost_message_region regions[VHOST_REGIONS_MAX];
 		} memory;
+		struct {
+			uint64_t padding;
+			struct vhost_message_region region;
+		} slot;
+		struct {
+			uint32_t index, flags;
+			uint64_t desc, used, avail, log;
+		} ring;
 		struct {
 			uint32_t offset;
 			uint32_t size_bytes;
@@ -91,10 +104,11 @@ void vdpa_vhost_message_close_fds(struct vhost_message *msg);
 enum rte_vhost_msg_result vdpa_vhost_message_end(struct vhost_message *msg);
 enum rte_vhost_msg_result vdpa_vhost_message_reply(struct vhost_message *msg, uint64_t value);
 /*
- * false: it belongs to a feature or protocol feature that we do not offer; librte_vhost checks
- * nothing of that.
+ * false: it belongs to a feature or protocol feature that we do not offer, or (slots: memory slots)
+ * that was not agreed; librte_vhost checks nothing of that.
  */
-bool vdpa_vhost_message_expected(uint32_t request, const struct vdpa_contract *contract);
+bool vdpa_vhost_message_expected(
+	uint32_t request, const struct vdpa_contract *contract, bool slots);
 /* ---- the inflight region (vhost_inflight.c), connection locked ---- */
 #define VHOST_PROTOCOL_F_INFLIGHT (UINT64_C(1) << 12)
 /* May this connection have one? msg: any. */
@@ -104,6 +118,17 @@ vdpa_vhost_inflight_get(struct vhost_conn *conn, struct vhost_message *msg);
 enum rte_vhost_msg_result
 vdpa_vhost_inflight_set(struct vhost_conn *conn, struct vhost_message *msg);
 void vdpa_vhost_inflight_forget(struct vhost_conn *conn);
+/* ---- memory slots (vhost_slots.c), connection locked ---- */
+#define VHOST_PROTOCOL_F_CONFIGURE_MEM_SLOTS (UINT64_C(1) << 15)
+/* May this connection have them? msg: any. */
+bool vdpa_vhost_slots_offered(const struct vhost_conn *conn, struct vhost_message *msg);
+/* Those of a connection that has them: its memory and where its rings lie. */
+enum rte_vhost_msg_result
+vdpa_vhost_slots_message(struct vhost_conn *conn, struct vhost_message *msg);
+/* A message about a ring, after librte_vhost: is the ring ready now? */
+void vdpa_vhost_slots_ring(struct vhost_conn *conn, const struct vhost_message *msg);
+/* After the commit of any message: wait until a running device has the memory that it gave. */
+void vdpa_vhost_slots_wait(struct vhost_conn *conn);
 
 /* The ring that a message is about, or UINT16_MAX. */
 uint16_t vdpa_vhost_message_ring(const struct vhost_message *msg);

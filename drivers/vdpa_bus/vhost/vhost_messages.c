@@ -49,6 +49,9 @@ static const char *const names[NR_REQUESTS] = {
 	[30] = "POSTCOPY_END",
 	[31] = "GET_INFLIGHT_FD",
 	[32] = "SET_INFLIGHT_FD",
+	[36] = "GET_MAX_MEM_SLOTS",
+	[37] = "ADD_MEM_REG",
+	[38] = "REM_MEM_REG",
 	[39] = "SET_STATUS",
 	[40] = "GET_STATUS",
 };

@@ -101,6 +101,7 @@ vdpa_vhost_session_forget(struct vhost_conn *conn)
 	conn->status = 0;
 	conn->tells_status = false;
 	vdpa_vhost_memory_unguard(&conn->memory);
+	vdpa_vhost_slots_forget(conn);
 	memset(&conn->memory, 0, sizeof(conn->memory));
 	conn->regions_seq++;
 	vdpa_vhost_session_log_forget(conn);
@@ -221,20 +222,24 @@ take_ring(struct vhost_conn *conn, uint16_t index)
 
 	vq->dirty = false;
 	wanted->ready = vq->ready;
-	if (rte_vhost_get_vhost_vring(conn->vid, index, &ring) < 0 ||
-		vdpa_vhost_ring_take(wanted, &ring, &conn->memory) < 0)
+	if (rte_vhost_get_vhost_vring(conn->vid, index, &ring) < 0)
+		wanted->ready = false;
+	if (conn->slots)
+		vdpa_vhost_slots_find_ring(vq, &ring);
+	if (vdpa_vhost_ring_take(wanted, &ring, &conn->memory) < 0)
 		wanted->ready = false;
 }
 
 int
 vdpa_vhost_session_commit(struct vhost_conn *conn)
 {
-	struct vdpa_range ranges[VHOST_REGIONS_MAX];
+	struct vdpa_range ranges[VHOST_SLOTS_MAX];
 	struct vdpa_wanted wanted;
 	uint16_t i;
 	int ret;
 
-	if (conn->closing || conn->session == NULL || !conn->configured || !conn->changed)
+	if (conn->closing || conn->session == NULL || !conn->configured || !conn->changed ||
+		vdpa_vhost_slots_torn(conn))
 		return 0;
 	for (i = 0; i < conn->nr_vqs; i++)
 		if (conn->vqs[i].dirty)
