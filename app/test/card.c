@@ -506,6 +506,8 @@ card_fence(struct vdpa_device *dev)
 {
 	struct card *card = card_of(dev);
 
+	for (unsigned int ms = 0; ms < card->conf.fence_ms; ms++)
+		usleep(1000);
 	/* without the lock, under which the card calls upwards */
 	atomic_fetch_add(&card->fences, 1);
 	return 0;

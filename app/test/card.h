@@ -33,6 +33,7 @@ struct card_conf {
 	uint64_t caps_off; /**< capabilities taken away from it */
 	bool set_map;      /**< takes whole tables instead of map and unmap */
 	bool no_fence;
+	unsigned int fence_ms; /**< how long that takes */
 	bool hangs; /**< its ops have the class's deadlines; else time enough on a busy machine */
 	bool logs;  /**< reports what it writes (VDPA_CAP_DIRTY) */
 	enum vdpa_relay_policy relay;

@@ -2,6 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -20,6 +21,7 @@
 #include <linux/virtio_ring.h>
 
 #include "card_guest.h"
+#include "vdpa_private.h"
 
 /*
  * The class over the test card, which reaches memory only where it was mapped and counts every
@@ -570,9 +572,6 @@ an_op_hangs(const char *op, bool no_fence)
 	assert_in_range(now_ms() - begin, 0, 15000);
 	assert_int_equal(rc, -ETIMEDOUT);
 	assert_int_equal(status_of(card).health, VDPA_HEALTH_FAILED);
-	/* by whoever came first, the other may be told of it earlier */
-	for (int i = 0; i < 30000 && !no_fence && card_calls(card, "fence") == 0; i++)
-		usleep(1000);
 	assert_int_equal(card_calls(card, "fence"), !no_fence);
 	assert_int_equal(guest_exchange(&neighbour, 0, 200, 30000), 0);
 	/* it cannot be freed while the op is in it */
@@ -611,6 +610,38 @@ test_a_hanging_map_is_fenced(void **state)
 {
 	(void)state;
 	an_op_hangs("map", false);
+}
+
+static void *
+fence(void *card)
+{
+	vdpa_device_fence(card_device(card), "test");
+	return NULL;
+}
+
+/* Whoever stops it is not answered while another thread is about to fence it. */
+static void
+test_a_stop_is_answered_after_the_fence(void **state)
+{
+	const struct card_conf conf = {.name = "c0", .nr_pairs = 1, .fence_ms = 200};
+	struct vdpa_vq_state states[2];
+	pthread_t thread;
+	struct card *card;
+	struct guest guest;
+
+	(void)state;
+	setup_started(&card, &guest, &conf, FEATURES_PLAIN);
+	assert_int_equal(pthread_create(&thread, NULL, fence, card), 0);
+	for (int i = 0; i < 30000 && status_of(card).health != VDPA_HEALTH_FAILED; i++)
+		usleep(1000);
+	assert_int_equal(vdpa_session_stop(guest.session, states, 2, 0), -ETIMEDOUT);
+	assert_int_equal(card_calls(card, "fence"), 1);
+	pthread_join(thread, NULL);
+	vdpa_session_close(guest.session);
+	guest.session = NULL;
+	for (int i = 0; i < 30000 && guest_destroy_binding(&guest) == -EBUSY; i++)
+		usleep(1000);
+	teardown(card, &guest);
 }
 
 /* Front ends that go while ops are slow: nothing is left, nothing started for nobody. */
@@ -829,6 +860,7 @@ main(void)
 		cmocka_unit_test(test_a_hanging_op_is_fenced),
 		cmocka_unit_test(test_a_hanging_start_is_abandoned_without_fence),
 		cmocka_unit_test(test_a_hanging_map_is_fenced),
+		cmocka_unit_test(test_a_stop_is_answered_after_the_fence),
 		cmocka_unit_test(test_sessions_come_and_go_while_ops_are_slow),
 		cmocka_unit_test(test_a_failed_device_recovers_by_a_reset),
 	};

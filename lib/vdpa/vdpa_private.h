@@ -250,7 +250,8 @@ struct vdpa_device_priv {
 	bool stuck;                    /* a thread is in an op of it and does not come back */
 	struct vdpa_domain *domain; /* of the running datapath, for fencing */
 	enum vdpa_health health;
-	bool hung; /* an op passed its deadline: never call it again */
+	bool hung;    /* an op passed its deadline: never call it again */
+	bool fencing; /* it is about to be kept from the consumer's memory */
 	bool config_valid;
 	bool announce; /* the guest is asked to, in its configuration space */
 	uint8_t config[256];

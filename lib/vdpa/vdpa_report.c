@@ -143,6 +143,7 @@ vdpa_priv_fence(struct vdpa_device_priv *priv, const char *op)
 	dev = priv->dev;
 	first = !priv->hung;
 	priv->hung = true;
+	priv->fencing |= first;
 	priv->health = VDPA_HEALTH_FAILED;
 	domain = priv->domain != NULL ? vdpa_domain_get(priv->domain) : NULL;
 	pthread_mutex_unlock(&priv->lock);
@@ -157,6 +158,8 @@ vdpa_priv_fence(struct vdpa_device_priv *priv, const char *op)
 			op, fenced ? "fenced" : "abandoned");
 	}
 	pthread_mutex_lock(&priv->lock);
+	if (first)
+		priv->fencing = false;
 	pthread_cond_broadcast(&priv->changed);
 	pthread_mutex_unlock(&priv->lock);
 	vdpa_moves_release();

@@ -329,6 +329,9 @@ vdpa_session_stop(struct vdpa_session *session, struct vdpa_vq_state *states, ui
 		vdpa_priv_fence(priv, "stop");
 		pthread_mutex_lock(&priv->lock);
 	}
+	/* by whoever came first: it does not block */
+	while (priv->fencing)
+		pthread_cond_wait(&priv->changed, &priv->lock);
 	rc = collect_states(session, priv->hung, states, nr_vqs);
 	if (priv->hung)
 		log_fenced(session);
