@@ -73,14 +73,16 @@ def test_one_frame_at_a_time(make_backend, programs, tools, folder, ring):
 @pytest.mark.ours
 @pytest.mark.parametrize('idle', ['sleep', 'poll'])
 def test_time_there_and_back(make_backend, programs, tools, folder, idle):
-    """The client's clock for single frames: in the order of what bounds it, and not less."""
+    """The client's clock for single frames agrees with the time that all of them took."""
     backend = make_backend(options=['--worker-idle', idle]).start()
     result = Frames(programs, tools, folder, backend.path, devargs='queue_size=256',
                     options=['--frames', '500', '--latency', '20']).result(60)
     expect_right(result, 1, 500)
     queue = result['queues'][0]
-    assert 0 < queue['median_us'] <= queue['p99_us'] < 10_000
+    assert 0 < queue['median_us'] <= queue['p99_us']
+    # one after the other, with pauses: half of them took the median or longer, 5 the 99 %
     assert queue['seconds'] >= 500 * 20e-6
+    assert queue['seconds'] >= max(250 * queue['median_us'], 5 * queue['p99_us']) * 1e-6
 
 
 def offered_by_sw_net(programs, tools, folder):
