@@ -666,6 +666,59 @@ kept_worker_outlives_its_last_path(void **state)
 	path_fini(&p);
 }
 
+/* ---- the op pool beside it ---- */
+
+#define NR_WORKS 3
+
+static struct {
+	struct vdpa_work work;
+	cpu_set_t cpus;
+} works[NR_WORKS];
+static atomic_uint nr_works_begun;
+
+/* They have a thread each: none ends before all have begun. */
+static void
+work_fn(struct vdpa_work *work)
+{
+	for (unsigned int i = 0; i < NR_WORKS; i++)
+		if (work == &works[i].work)
+			sched_getaffinity(0, sizeof(works[i].cpus), &works[i].cpus);
+	atomic_fetch_add(&nr_works_begun, 1);
+	wait_for(atomic_load(&nr_works_begun) == NR_WORKS);
+}
+
+static void
+queue_works(void *arg)
+{
+	(void)arg;
+	for (unsigned int i = 0; i < NR_WORKS; i++)
+		assert_int_equal(vdpa_work_queue(&works[i].work), 0);
+}
+
+static void
+op_threads_that_a_worker_starts_are_not_on_its_cpu_alone(void **state)
+{
+	cpu_set_t own;
+	char cpu[16];
+	struct path p;
+
+	(void)state;
+	snprintf(cpu, sizeof(cpu), "%d", first_cpu());
+	assert_int_equal(vdpa_workers_configure(cpu, VDPA_WORKER_ADAPTIVE), 0);
+	sched_getaffinity(0, sizeof(own), &own);
+	path_init(&p);
+	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	for (unsigned int i = 0; i < NR_WORKS; i++)
+		works[i].work.fn = work_fn;
+	assert_int_equal(vdpa_path_run(&p.path, queue_works, NULL), 0);
+	for (unsigned int i = 0; i < NR_WORKS; i++) {
+		assert_int_equal(vdpa_work_wait(&works[i].work, 30000), 0);
+		assert_true(CPU_EQUAL(&works[i].cpus, &own));
+	}
+	assert_int_equal(vdpa_path_del(&p.path), 0);
+	path_fini(&p);
+}
+
 int
 main(void)
 {
@@ -689,6 +742,7 @@ main(void)
 		TEST(many_paths_take_one_message),
 		TEST(many_paths_of_which_some_hang),
 		TEST(kept_worker_outlives_its_last_path),
+		TEST(op_threads_that_a_worker_starts_are_not_on_its_cpu_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

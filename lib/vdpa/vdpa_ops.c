@@ -2,6 +2,7 @@
  * Copyright (c) 2026 The vDPA framework authors
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@
 
 #include <rte_common.h>
 
-#include "vdpa_private.h"
+#include "vdpa_worker.h"
 
 #define POOL_THREADS_MAX 64
 #define POOL_IDLE_S      10 /* an idle thread of the pool ends after this */
@@ -27,6 +28,7 @@ static struct {
 	struct vdpa_work *first, **last;
 	unsigned int nr_queued, nr_threads, nr_idle;
 	bool stopping;
+	cpu_set_t cpus; /* of who started a thread last; empty: nobody did */
 
 	/* control thread */
 	bool control_runs;
@@ -58,12 +60,22 @@ realtime_after(uint64_t ns)
 	return ts;
 }
 
-/* Signals are the program's business, SIGPIPE nobody's: a front end's socket may be gone. */
+/*
+ * Pool.lock is held. Signals are the program's business, SIGPIPE nobody's: a front end's socket may
+ * be gone. A worker that reports a failure has its CPU for the datapath, not for these threads.
+ */
 static int
 start_thread(pthread_t *thread, void *(*fn)(void *), const char *name)
 {
 	sigset_t all, before;
+	pthread_attr_t attr;
 	int rc;
+
+	pthread_attr_init(&attr);
+	if (!vdpa_worker_is_self())
+		sched_getaffinity(0, sizeof(pool.cpus), &pool.cpus);
+	if (CPU_COUNT(&pool.cpus) != 0)
+		pthread_attr_setaffinity_np(&attr, sizeof(pool.cpus), &pool.cpus);
 
 	sigfillset(&all);
 	sigdelset(&all, SIGBUS);
@@ -71,8 +83,9 @@ start_thread(pthread_t *thread, void *(*fn)(void *), const char *name)
 	sigdelset(&all, SIGFPE);
 	sigdelset(&all, SIGILL);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
-	rc = pthread_create(thread, NULL, fn, NULL);
+	rc = pthread_create(thread, &attr, fn, NULL);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attr);
 	if (rc != 0) {
 		VDPA_LOG(ERR, "cannot start thread %s: %s", name, strerror(rc));
 		return -rc;
