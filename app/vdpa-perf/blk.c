@@ -291,7 +291,7 @@ run_blk(const struct perf_option *o, const struct perf_common *common, struct pe
 			(unsigned int)descs);
 		return PERF_EXIT_NOT_RUN;
 	}
-	rc = perf_place(common, perf_value(o, "idle"));
+	rc = perf_place(common, false, perf_value(o, "idle"));
 	for (uint64_t i = 0; i < 3 && rc == 0; i++)
 		if (backend == 0 || backend == 1 + i)
 			rc = run_backend(backends[i], o, common, result);

@@ -167,6 +167,14 @@ log_unmap(struct perf_guest *g)
 	g->wanted.log_va = NULL;
 }
 
+static int
+set_and_sync(struct perf_guest *g)
+{
+	int rc = vdpa_session_set(g->attachment.session, &g->wanted);
+
+	return rc != 0 ? rc : vdpa_session_sync(g->attachment.session, SYNC_MS);
+}
+
 /* As a front end does: another log at each beginning. */
 int
 perf_guest_log(struct perf_guest *g, bool on)
@@ -186,9 +194,7 @@ perf_guest_log(struct perf_guest *g, bool on)
 	}
 	g->wanted.log = on;
 	if (rc == 0)
-		rc = vdpa_session_set(g->attachment.session, &g->wanted);
-	if (rc == 0)
-		rc = vdpa_session_sync(g->attachment.session, SYNC_MS);
+		rc = set_and_sync(g);
 	if (rc != 0)
 		fprintf(stderr, "the log cannot be switched: %s (%s)\n", strerror(-rc),
 			vdpa_error_text());
@@ -226,6 +232,17 @@ slot_bytes(uint32_t bytes)
 	return (bytes + 63) & ~UINT32_C(63);
 }
 
+/* Content that depends on the place; the number is its beginning. */
+static void
+fill_frames(struct perf_guest *g)
+{
+	struct perf_queue *q = &g->tx[0].q;
+
+	for (uint16_t slot = 0; slot < q->size; slot++)
+		for (uint32_t i = 0; i < g->config.frame_bytes; i++)
+			q->slots[slot * q->slot_bytes + g->hdr_bytes + i] = (uint8_t)(i * 7 + 1);
+}
+
 static int
 guest_make(struct perf_guest *g)
 {
@@ -245,6 +262,8 @@ guest_make(struct perf_guest *g)
 		if (rc == 0)
 			perf_queue_give(&g->rx[i].q, c->ring_size, c->rx_bytes, true);
 	}
+	if (rc == 0 && c->numbered)
+		fill_frames(g);
 	return rc;
 }
 
@@ -296,11 +315,81 @@ perf_guest_close(struct perf_guest *g)
 	perf_memory_end(&g->memory);
 }
 
+/* The driver's side, and where the device is to begin. */
+static int
+queue_restart(struct perf_guest *g, struct perf_guest_queue *q, struct vdpa_wanted_vq *vq)
+{
+	bool packed = (g->config.features & PERF_BIT(VIRTIO_F_RING_PACKED)) != 0;
+	struct vring_state start = packed ? VRING_STATE_PACKED_START : VRING_STATE_SPLIT_START;
+	int rc = perf_queue_reset(&q->q, &g->memory, g->config.features);
+
+	if (rc == 0)
+		vring_drv_disarm(&q->q.ring);
+	vq->base = (struct vdpa_vq_state){start.avail, start.used};
+	vq->base_seq++;
+	return rc;
+}
+
+int
+perf_guest_restart(struct perf_guest *g)
+{
+	int rc;
+
+	g->wanted.driver_ok = false;
+	rc = set_and_sync(g);
+	for (uint16_t i = 0; i < g->config.nr_pairs && rc == 0; i++) {
+		rc = queue_restart(g, &g->rx[i], &g->vqs[2 * i]);
+		if (rc == 0)
+			rc = queue_restart(g, &g->tx[i], &g->vqs[2 * i + 1]);
+	}
+	g->wanted.driver_ok = true;
+	if (rc == 0)
+		rc = set_and_sync(g);
+	if (rc != 0)
+		fprintf(stderr, "%s does not start again: %s (%s)\n", g->config.device,
+			strerror(-rc), vdpa_error_text());
+	return rc;
+}
+
+/* The free buffer that was put there i before the last. */
+static uint8_t *
+free_slot(const struct perf_queue *q, uint16_t i)
+{
+	return q->slots + (size_t)q->free_slots[q->nr_free - 1 - i] * q->slot_bytes;
+}
+
+static void
+number_frames(struct perf_guest *g, uint16_t nr)
+{
+	const struct perf_queue *q = &g->tx[0].q;
+
+	for (uint16_t i = 0; i < nr && i < q->nr_free; i++, g->nr_sent++)
+		memcpy(free_slot(q, i) + g->hdr_bytes, &g->nr_sent, sizeof(g->nr_sent));
+}
+
+/* The last nr that were taken; their buffers are free. */
+static void
+compare_frames(struct perf_guest *g, uint16_t nr)
+{
+	uint32_t rest = g->config.frame_bytes - sizeof(g->nr_received);
+
+	for (uint16_t i = nr; i-- > 0; g->nr_received++) {
+		const uint8_t *frame = free_slot(&g->rx[0].q, i) + g->hdr_bytes;
+
+		g->nr_wrong += memcmp(frame, &g->nr_received, sizeof(g->nr_received)) != 0 ||
+			memcmp(frame + sizeof(g->nr_received),
+				g->tx[0].q.slots + g->hdr_bytes + sizeof(g->nr_received),
+				rest) != 0;
+	}
+}
+
 uint16_t
 perf_guest_send(struct perf_guest *g, uint16_t pair, uint16_t nr)
 {
 	struct perf_guest_queue *tx = &g->tx[pair];
 
+	if (g->config.numbered)
+		number_frames(g, nr);
 	nr = perf_queue_give(&tx->q, nr, g->hdr_bytes + g->config.frame_bytes, false);
 	perf_guest_kick(tx);
 	return nr;
@@ -314,6 +403,8 @@ perf_guest_receive(struct perf_guest *g, uint16_t pair, uint16_t nr)
 	nr = perf_queue_take(&rx->q, nr, g->hdr_bytes + g->config.frame_bytes, &g->nr_wrong);
 	if (nr == 0)
 		return 0;
+	if (g->config.numbered)
+		compare_frames(g, nr);
 	perf_queue_give(&rx->q, nr, g->config.rx_bytes, true);
 	perf_guest_kick(rx);
 	perf_queue_take(&g->tx[pair].q, nr, 0, &g->nr_wrong);

@@ -11,7 +11,7 @@
  * driver would attach a front end. One thread.
  *
  * It polls: interrupts are off. What it sends is frames of one size with an empty header; what it
- * receives must be of that size.
+ * receives must be of that size, and where frames are numbered the next one, byte for byte.
  */
 
 #include "memory.h"
@@ -27,6 +27,7 @@ struct perf_guest_config {
 	uint32_t frame_bytes;
 	uint32_t rx_bytes;	/**< of a receive buffer; 0: as a frame needs */
 	uint64_t spare_bytes;	/**< memory beside what it uses; costs address space only */
+	bool numbered;		/**< one pair: frames have numbers, what comes back is compared */
 };
 
 struct perf_guest_queue {
@@ -50,7 +51,8 @@ struct perf_guest {
 	int spare_fd;
 	struct perf_guest_queue rx[PERF_PAIRS_MAX], tx[PERF_PAIRS_MAX];
 	uint32_t hdr_bytes;
-	uint64_t nr_wrong;	/**< frames of another size, sent buffers said to be written */
+	uint64_t nr_sent, nr_received; /* numbered: frames */
+	uint64_t nr_wrong; /**< frames of another size or content, sent buffers as if written */
 };
 
 /** Features of a virtio 1 driver with these rings. */
@@ -78,6 +80,12 @@ void perf_detach(struct perf_attachment *a, const char *device);
  */
 int perf_guest_open(struct perf_guest *g, const struct perf_guest_config *config);
 void perf_guest_close(struct perf_guest *g);
+/**
+ * Reset the device and begin anew, without receive buffers, whatever became of the rings. Waits
+ * until the device runs.
+ * @return 0, or negative errno with a line on stderr
+ */
+int perf_guest_restart(struct perf_guest *g);
 /**
  * Have all that is written logged, or no more. Waits until it is so.
  * @return 0, or negative errno with a line on stderr

@@ -6,7 +6,7 @@
 
 #include "loop.h"
 
-#define SILENCE_US 2000000
+#define SILENCE_US 30000000
 
 /* Take what came; false: nothing has come for too long. */
 static bool
@@ -43,14 +43,16 @@ perf_loop_run(struct perf_loop *loop, uint64_t cycles)
 }
 
 int
-perf_place(const struct perf_common *common, uint64_t idle)
+perf_place(const struct perf_common *common, bool second, uint64_t idle)
 {
 	static const enum vdpa_worker_idle idles[] = {
 		VDPA_WORKER_POLL, VDPA_WORKER_ADAPTIVE, VDPA_WORKER_SLEEP};
-	char cpu[16];
+	char cpus[32];
+	int len = snprintf(cpus, sizeof(cpus), "%d", common->cpu_device);
 
-	snprintf(cpu, sizeof(cpu), "%d", common->cpu_device);
-	if (vdpa_workers_configure(cpu, idles[idle]) == 0 && perf_pin(common->cpu_driver) == 0)
+	if (second)
+		snprintf(cpus + len, sizeof(cpus) - len, ",%d", common->cpu_driver);
+	if (vdpa_workers_configure(cpus, idles[idle]) == 0 && perf_pin(common->cpu_driver) == 0)
 		return 0;
 	fprintf(stderr, "CPUs %d and %d cannot be used: %s\n", common->cpu_device,
 		common->cpu_driver, vdpa_error_text());

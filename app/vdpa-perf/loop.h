@@ -31,9 +31,11 @@ bool perf_loop_run(struct perf_loop *loop, uint64_t cycles);
 #define PERF_IDLES "poll,adaptive,sleep"
 /**
  * Give the worker its CPU and its manner to wait (place in PERF_IDLES), and this thread its CPU.
+ * @param second
+ *	There is another worker, on this thread's CPU.
  * @return 0, or PERF_EXIT_NOT_RUN with a line on stderr
  */
-int perf_place(const struct perf_common *common, uint64_t idle);
+int perf_place(const struct perf_common *common, bool second, uint64_t idle);
 /**
  * Add samples of the cycles that the worker takes for each of what run() counts in *nr_done:
  * requests or frames. run(arg, cycles) drives the device so long; false: something got lost.

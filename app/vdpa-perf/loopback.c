@@ -72,7 +72,7 @@ run_loopback(
 		fprintf(stderr, "--in-flight: must be from --burst to --ring-size\n");
 		return PERF_EXIT_NOT_RUN;
 	}
-	rc = perf_place(common, perf_value(o, "idle"));
+	rc = perf_place(common, false, perf_value(o, "idle"));
 	for (uint64_t packed = 0; packed < 2 && rc == 0; packed++)
 		if (format == 0 || format == 1 + packed)
 			rc = run_format(packed, o, common, result);

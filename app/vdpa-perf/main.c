@@ -9,6 +9,7 @@
 static struct perf_command *const commands[] = {
 	&perf_blk,
 	&perf_loopback,
+	&perf_neighbour,
 	&perf_relay,
 	&perf_ring,
 	&perf_scale,

@@ -82,8 +82,6 @@ int
 perf_queue_init(struct perf_queue *q, struct perf_memory *m, uint16_t size, uint64_t features,
 	uint32_t slot_bytes)
 {
-	struct vring_config config;
-
 	memset(&q->ring, 0, sizeof(q->ring));
 	q->size = size;
 	q->slot_bytes = slot_bytes;
@@ -94,9 +92,20 @@ perf_queue_init(struct perf_queue *q, struct perf_memory *m, uint16_t size, uint
 	if (q->slots_iova == 0)
 		return -ENOMEM;
 	q->slots = perf_memory_ptr(m, q->slots_iova);
-	for (q->nr_free = 0; q->nr_free < size; q->nr_free++)
-		q->free_slots[q->nr_free] = size - 1 - q->nr_free;
-	config = perf_queue_config(q, m, features);
+	return perf_queue_reset(q, m, features);
+}
+
+int
+perf_queue_reset(struct perf_queue *q, const struct perf_memory *m, uint64_t features)
+{
+	struct vring_config config = perf_queue_config(q, m, features);
+
+	vring_drv_fini(&q->ring);
+	memset(perf_memory_ptr(m, q->desc_iova), 0, vring_desc_bytes(q->size, features));
+	memset(perf_memory_ptr(m, q->driver_iova), 0, vring_driver_bytes(q->size, features));
+	memset(perf_memory_ptr(m, q->device_iova), 0, vring_device_bytes(q->size, features));
+	for (q->nr_free = 0; q->nr_free < q->size; q->nr_free++)
+		q->free_slots[q->nr_free] = q->size - 1 - q->nr_free;
 	return vring_drv_init(&q->ring, &config);
 }
 

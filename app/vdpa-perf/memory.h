@@ -50,6 +50,8 @@ uint64_t perf_queue_bytes(uint16_t size, uint64_t features, uint32_t slot_bytes)
 int perf_queue_init(struct perf_queue *q, struct perf_memory *m, uint16_t size, uint64_t features,
 	uint32_t slot_bytes);
 void perf_queue_end(struct perf_queue *q);
+/** As after perf_queue_init(), whatever became of its areas. @return 0 or negative errno */
+int perf_queue_reset(struct perf_queue *q, const struct perf_memory *m, uint64_t features);
 /** What a device side or a session of the same ring is made from. */
 struct vring_config perf_queue_config(
 	const struct perf_queue *q, const struct perf_memory *m, uint64_t features);

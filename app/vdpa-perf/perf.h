@@ -22,6 +22,7 @@
  *	memory.c	memory and driver-side rings in this process
  *	guest.c		a virtio-net driver in this process, on a device of the class
  *	loop.c		a worker measured; frames through a device that returns them
+ *	hostile.c	a driver that breaks its rings, again and again
  */
 
 #include <stdbool.h>
@@ -146,6 +147,7 @@ struct perf_command {
 
 extern struct perf_command perf_blk;
 extern struct perf_command perf_loopback;
+extern struct perf_command perf_neighbour;
 extern struct perf_command perf_relay;
 extern struct perf_command perf_ring;
 extern struct perf_command perf_scale;

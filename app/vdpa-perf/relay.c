@@ -234,7 +234,7 @@ static int
 run_relay(const struct perf_option *o, const struct perf_common *common, struct perf_result *result)
 {
 	uint64_t what = perf_value(o, "what"), format = perf_value(o, "format");
-	int rc = perf_place(common, perf_value(o, "idle"));
+	int rc = perf_place(common, false, perf_value(o, "idle"));
 
 	for (uint64_t packed = 0; packed < 2 && rc == 0; packed++) {
 		if (format != 0 && format != 1 + packed)

@@ -59,6 +59,8 @@ def test_every_subcommand_and_option_is_documented(perf):
     (["ring", "--cpu-driver", "4095"], "CPU 4095 cannot be used"),
     (["loopback", "--in-flight", "16"], "--in-flight: must be from --burst"),
     (["loopback", "--cpu-device", "4095"], "4095"),
+    (["neighbour", "--in-flight", "16"], "--in-flight: must be from --burst"),
+    (["neighbour", "--hostile", "17"], "--hostile 17: must be a number from 1 to 16"),
     (["blk", "--size", "513"], "--size: must be a multiple of 512"),
     (["blk", "--in-flight", "86"], "--in-flight: must be from --burst"),
     (["blk", "--idle", "dream"], "--idle dream: must be one of poll,"),
@@ -108,6 +110,18 @@ def test_loopback_tells_what_a_frame_costs(perf, args):
         assert row["frames_per_second"] > 0
         assert 0 < row["real_burst"] <= 64
         assert row["device_idle_share"] < 1
+
+
+@pytest.mark.parametrize("args", [
+    [], ["--hostile", "1", "--size", "1518", "--idle", "sleep", "--worker", "shared"]])
+def test_neighbour_tells_what_attacks_cost_another_device(perf, args):
+    _, rows = figures(perf, "neighbour", *args)
+    places = ["one worker"] if "shared" in args else ["a worker of their own", "one worker"]
+    assert list(rows) == [f"{ring}, {place}" for ring in ("split", "packed") for place in places]
+    for row in rows.values():
+        assert all(figure >= 0 for figure in row.values())
+        assert row["frames_per_second"] > 0 and row["frames_per_second_attacked"] > 0
+        assert row["attacks_per_second"] > 0
 
 
 @pytest.mark.parametrize("args", [
