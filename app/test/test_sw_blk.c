@@ -5,12 +5,15 @@
 /* sw_blk's requests, through the class and its workers, seen from a driver. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "blk_guest.h"
@@ -396,6 +399,220 @@ what_a_dead_device_took_is_done_again_and_no_more(void **state)
 	}
 }
 
+/* Writes that are there when the device starts: it takes them in one burst. */
+#define WRITES      8
+#define PIECES_MAX  120 /* with header and status no more than the ring has */
+#define TABLE_BYTES 4096
+
+struct burst {
+	const char *args;
+	uint32_t len, step; /* of each write, and from one to the next, in bytes */
+	uint16_t pieces;
+	unsigned int joined;
+};
+
+static void
+put_write(struct blk_guest *g, const struct burst *burst, uint64_t n)
+{
+	struct blk_queue *q = &g->vqs[0];
+	uint64_t at = q->request_iova + n * 64, data_at = q->request_iova + 4096 * (1 + n);
+	struct virtio_blk_outhdr header = {
+		.type = VIRTIO_BLK_T_OUT, .sector = n * burst->step / 512};
+	struct vring_table table = {.iova = q->table_iova + n * TABLE_BYTES, .nr = PIECES_MAX + 2};
+	uint32_t piece = burst->len / burst->pieces;
+	struct vring_buf bufs[PIECES_MAX + 2] = {{at, sizeof(header)}};
+	uint16_t nr = 1;
+
+	table.va = blk_guest_ptr(g, table.iova);
+	blk_guest_fill(g, at, &header, sizeof(header));
+	blk_guest_fill(g, at + 32, "\xff", 1);
+	blk_guest_fill(g, data_at, out + 4096 * n, burst->len);
+	for (; nr <= burst->pieces; nr++)
+		bufs[nr] = (struct vring_buf){data_at + (nr - 1) * piece, piece};
+	bufs[nr] = (struct vring_buf){at + 32, 1};
+	assert_int_equal(vring_drv_add(&q->ring, bufs, nr, 1, (void *)(n + 1), &table), 0);
+	vring_drv_publish(&q->ring);
+}
+
+/* Each is answered once. */
+static void
+run_burst(struct blk_guest *g, const struct burst *burst, uint8_t *statuses)
+{
+	void *cookie;
+
+	pattern(out, burst->len + 4096 * WRITES, burst->step);
+	memset(statuses, BLK_PENDING, WRITES);
+	for (uint64_t n = 0; n < WRITES; n++)
+		put_write(g, burst, n);
+	blk_guest_start(g);
+	for (unsigned int i = 0; i < WRITES; i++) {
+		uint64_t n;
+
+		assert_int_equal(blk_guest_wait(g, 0, &cookie, 30000), 1);
+		n = (uintptr_t)cookie - 1;
+		assert_int_equal(statuses[n], BLK_PENDING);
+		blk_guest_read(g, g->vqs[0].request_iova + n * 64 + 32, &statuses[n], 1);
+	}
+	assert_int_equal(blk_guest_wait(g, 0, NULL, 50), -1);
+	assert_int_equal(device_stat(g->dev, 0, "joined"), burst->joined);
+}
+
+static void
+expect_written(struct blk_guest *g, const struct burst *burst, uint64_t n)
+{
+	assert_int_equal(blk_guest_do(g, 0, BLK_PLAIN, VIRTIO_BLK_T_IN, n * burst->step / 512, back,
+				 burst->len),
+		VIRTIO_BLK_S_OK);
+	assert_memory_equal(back, out + 4096 * n, burst->len);
+}
+
+static void
+writes_that_follow_each_other_are_done_together(void **state)
+{
+	static const struct burst bursts[] = {
+		{"backend=file,size=8M", 4096, 4096, 1, WRITES - 1},
+		{"backend=file,size=8M", 65536, 65536, 8, WRITES - 1},
+		{"backend=file,size=8M", 61440, 61440, 120, WRITES / 2},   /* 320 segments */
+		{"backend=file,size=8M", 1 << 20, 1 << 20, 1, WRITES - 2}, /* 4 MiB */
+		{"backend=file,size=8M", 4096, 8192, 1, 0},
+		{"backend=file,size=8M,write_cache=off", 4096, 4096, 1, 0},
+		{"backend=file,size=8M,direct=on,blk_size=4096", 4096, 4096, 1, 0},
+	};
+	const struct blk_guest_config config = {.device = "b0", .features = ALL, .waits = true};
+	uint8_t statuses[WRITES];
+	struct blk_guest g;
+
+	(void)state;
+	for (unsigned int i = 0; i < sizeof(bursts) / sizeof(bursts[0]); i++) {
+		blk_device_add("b0", bursts[i].args);
+		blk_guest_open(&g, &config);
+		run_burst(&g, &bursts[i], statuses);
+		for (uint64_t n = 0; n < WRITES; n++) {
+			assert_int_equal(statuses[n], VIRTIO_BLK_S_OK);
+			expect_written(&g, &bursts[i], n);
+		}
+		close_variant(&g);
+	}
+}
+
+/* The kernel gets no data of it, as the device may not read that page. */
+static void
+a_write_without_data_fails_alone(void **state)
+{
+	static const struct burst burst = {"backend=file,size=8M", 4096, 4096, 1, WRITES - 1};
+	static const uint64_t bad[][2] = {{2, 5}, {0, 1}, {7, 7}};
+	const struct blk_guest_config config = {.device = "b0", .features = ALL, .waits = true};
+	uint8_t statuses[WRITES];
+	struct blk_guest g;
+
+	(void)state;
+	for (unsigned int i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		blk_device_add("b0", burst.args);
+		blk_guest_open(&g, &config);
+		for (unsigned int k = 0; k < 2; k++) {
+			uint64_t at = g.vqs[0].request_iova + 4096 * (1 + bad[i][k]);
+
+			assert_int_equal(mprotect(g.device_va[1] + (at - g.regions[1].iova), 4096,
+						 PROT_NONE),
+				0);
+		}
+		run_burst(&g, &burst, statuses);
+		assert_int_equal(
+			mprotect(g.device_va[1], BLK_REGION_BYTES, PROT_READ | PROT_WRITE), 0);
+		for (uint64_t n = 0; n < WRITES; n++) {
+			bool fails = n == bad[i][0] || n == bad[i][1];
+
+			assert_int_equal(statuses[n], fails ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+			if (!fails)
+				expect_written(&g, &burst, n);
+		}
+		close_variant(&g);
+	}
+}
+
+static void
+a_disk_that_ends_fails_what_is_beyond(void **state)
+{
+	/* two times four together; the file ends within the third and does not grow */
+	static const struct burst burst = {NULL, 1 << 20, 1 << 20, 1, WRITES - 2};
+	const struct blk_guest_config config = {.device = "b0", .features = ALL, .waits = true};
+	const off_t end = (5 << 20) / 2;
+	int fd = memfd_create("disk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	uint8_t statuses[WRITES];
+	struct blk_guest g;
+	struct stat st;
+	char args[64];
+
+	(void)state;
+	snprintf(args, sizeof(args), "backend=file,size=8M,path=/proc/self/fd/%d", fd);
+	device_add("sw_blk", "b0", args);
+	assert_int_equal(ftruncate(fd, end), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_GROW), 0);
+	blk_guest_open(&g, &config);
+	run_burst(&g, &burst, statuses);
+	for (uint64_t n = 0; n < WRITES; n++)
+		assert_int_equal(statuses[n], n < 2 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+	assert_int_equal(device_stat(g.dev, 0, "io_errors"), WRITES - 2);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, end);
+	for (uint64_t n = 0; n < 2; n++)
+		expect_written(&g, &burst, n);
+	close_variant(&g);
+	close(fd);
+}
+
+/* What a worker sees of a queue between two bursts. */
+struct look {
+	struct sw_blk_vq *vq;
+	bool busy, waits;
+};
+
+static void
+look_at(void *arg)
+{
+	struct look *look = arg;
+
+	look->busy = atomic_load(&look->vq->nr_busy) != 0;
+	look->waits = look->vq->path.waits;
+}
+
+static void
+look_once(struct look *look)
+{
+	assert_int_equal(vdpa_path_run(&look->vq->path, look_at, look), 0);
+	assert_int_equal(look->waits, look->busy);
+}
+
+static void
+a_queue_waits_while_the_kernel_has_its_requests(void **state)
+{
+	static const struct variant disk = {"backend=file,size=8M", ALL};
+	static struct look look; /* a worker that hangs may still write to it */
+	const time_t until = time(NULL) + 60;
+	struct virtio_blk_outhdr header = {.type = VIRTIO_BLK_T_FLUSH};
+	struct vring_buf bufs[2];
+	struct blk_guest g;
+
+	(void)state;
+	open_variant(&g, &disk);
+	look.vq = &sw_blk_of(g.dev)->vqs[0];
+	bufs[0] = (struct vring_buf){g.vqs[0].request_iova, sizeof(header)};
+	bufs[1] = (struct vring_buf){g.vqs[0].request_iova + 32, 1};
+	blk_guest_fill(&g, bufs[0].iova, &header, sizeof(header));
+	look_once(&look);
+	assert_false(look.waits);
+	do {
+		/* the kernel's thread does a flush: it is seen under way sooner or later */
+		blk_guest_add(&g, 0, bufs, 1, 1, &g, false);
+		look_once(&look);
+		assert_int_equal(blk_guest_wait(&g, 0, NULL, 30000), 1);
+		assert_true(time(NULL) < until);
+	} while (!look.waits);
+	look_once(&look);
+	assert_false(look.waits);
+	close_variant(&g);
+}
+
 static void
 configuration_space_tells_the_disk(void **state)
 {
@@ -476,6 +693,10 @@ main(void)
 		TEST(memory_may_move_and_queues_stop_under_a_running_disk),
 		TEST(a_disk_may_grow_while_a_log_of_it_begins),
 		TEST(what_a_dead_device_took_is_done_again_and_no_more),
+		TEST(writes_that_follow_each_other_are_done_together),
+		TEST(a_write_without_data_fails_alone),
+		TEST(a_disk_that_ends_fails_what_is_beyond),
+		TEST(a_queue_waits_while_the_kernel_has_its_requests),
 		TEST(configuration_space_tells_the_disk),
 		TEST(bad_keys_are_refused_by_name),
 	};

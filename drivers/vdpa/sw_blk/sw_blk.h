@@ -73,7 +73,8 @@ extern int sw_blk_logtype;
 	X(UNSUPPORTED, "unsupported")   /* answered with UNSUPP */                  \
 	X(NO_STATUS, "no_status")       /* no byte to answer in */                  \
 	X(SUBMITS, "submits")           /* system calls that handed requests over */ \
-	X(BOUNCED, "bounced")           /* parts copied for their alignment */
+	X(BOUNCED, "bounced")           /* parts copied for their alignment */      \
+	X(JOINED, "joined")             /* writes done with the one before */
 
 enum sw_blk_stat {
 #define SW_BLK_STAT_ENUM(name, text) SW_BLK_##name,

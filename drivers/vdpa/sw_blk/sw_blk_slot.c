@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 
 #include <rte_common.h>
 
@@ -10,6 +11,7 @@
 
 #define IO_BYTES_MAX (UINT32_C(1) << 30) /* the kernel does not do 2 GiB and more at once */
 #define ZEROS_BYTES  65536u
+#define TRAIN_BYTES  (UINT32_C(4) << 20) /* they are complete together: not for long */
 
 static const uint8_t zeros[ZEROS_BYTES] __attribute__((aligned(4096)));
 
@@ -135,6 +137,48 @@ sw_blk_slot_prepare(struct sw_blk_vq *vq, struct sw_blk_slot *slot, struct io_ur
 			FALLOC_FL_KEEP_SIZE |
 				(range->unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE),
 			range->offset, range->len);
+	return true;
+}
+
+void
+sw_blk_train_begin(struct sw_blk_vq *vq, struct sw_blk_slot *slot, struct io_uring_sqe *sqe)
+{
+	struct sw_blk_train *train = &vq->uring->train;
+	bool aligned;
+
+	*train = (struct sw_blk_train){0};
+	if (vq->dev->args.direct || slot->request.type != VIRTIO_BLK_T_OUT ||
+		(sqe->rw_flags & RWF_DSYNC) != 0)
+		return;
+	train->first = train->last = slot;
+	train->sqe = sqe;
+	train->nr_iov = gather(slot, &train->len_bytes, &aligned, 1);
+}
+
+bool
+sw_blk_train_join(struct sw_blk_vq *vq, struct sw_blk_slot *slot)
+{
+	const struct sw_blk_request *request = &slot->request;
+	struct sw_blk_train *train = &vq->uring->train;
+	struct sw_blk_slot *first = train->first;
+	uint32_t len;
+	uint16_t nr;
+	bool aligned;
+
+	if (first == NULL || request->type != VIRTIO_BLK_T_OUT || writes_through(vq) ||
+		request->offset_bytes != first->request.offset_bytes + train->len_bytes ||
+		(uint64_t)train->len_bytes + request->len_bytes > TRAIN_BYTES)
+		return false;
+	nr = gather(slot, &len, &aligned, 1);
+	if (train->nr_iov + nr > SW_BLK_SEGS)
+		return false;
+	memcpy(first->iov + train->nr_iov, slot->iov, nr * sizeof(slot->iov[0]));
+	train->last->next_joined = slot;
+	train->last = slot;
+	train->nr_iov += nr;
+	train->len_bytes += len;
+	io_uring_prep_writev(train->sqe, 0, first->iov, train->nr_iov, first->request.offset_bytes);
+	sw_blk_count(vq, SW_BLK_JOINED, 1);
 	return true;
 }
 

@@ -149,8 +149,15 @@ set_busy(struct sw_blk_vq *vq)
 	atomic_store_explicit(&vq->nr_busy, nr, memory_order_release);
 }
 
-/* Hand over the next operation of a request, or let it wait for a bounce buffer. */
 static void
+mark(struct io_uring_sqe *sqe, struct sw_blk_slot *slot)
+{
+	sqe->flags |= IOSQE_FIXED_FILE;
+	io_uring_sqe_set_data(sqe, slot);
+}
+
+/* Hand over the next operation of a request. NULL: it waits for a bounce buffer. */
+static struct io_uring_sqe *
 slot_next(struct sw_blk_vq *vq, struct sw_blk_slot *slot)
 {
 	struct sw_blk_uring *uring = vq->uring;
@@ -158,15 +165,15 @@ slot_next(struct sw_blk_vq *vq, struct sw_blk_slot *slot)
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
 
 	if (sw_blk_slot_prepare(vq, slot, sqe)) {
-		sqe->flags |= IOSQE_FIXED_FILE;
-		io_uring_sqe_set_data(sqe, slot);
-		return;
+		mark(sqe, slot);
+		return sqe;
 	}
 	io_uring_prep_nop(sqe);
 	io_uring_sqe_set_data(sqe, NULL);
 	slot->next_waiting = NULL;
 	*uring->waiting_tail = slot;
 	uring->waiting_tail = &slot->next_waiting;
+	return NULL;
 }
 
 bool
@@ -184,8 +191,12 @@ sw_blk_uring_submit(struct sw_blk_vq *vq, struct sw_blk_request *request)
 	slot->syncs = request->type == VIRTIO_BLK_T_FLUSH;
 	slot->writes_zeroes = false;
 	slot->bounce = -1;
+	slot->next_joined = NULL;
 	set_busy(vq);
-	slot_next(vq, slot);
+	if (sw_blk_train_join(vq, slot))
+		mark(uring->train.sqe, uring->train.first);
+	else
+		sw_blk_train_begin(vq, slot, slot_next(vq, slot));
 	return false;
 }
 
@@ -209,10 +220,8 @@ slot_free(struct sw_blk_vq *vq, struct sw_blk_slot *slot)
 }
 
 static void
-reap(struct sw_blk_vq *vq, struct sw_blk_slot *slot, int res)
+advance(struct sw_blk_vq *vq, struct sw_blk_slot *slot, int res)
 {
-	if (slot == NULL)
-		return;
 	if (!sw_blk_slot_advance(vq, slot, res)) {
 		slot_next(vq, slot);
 		return;
@@ -221,10 +230,42 @@ reap(struct sw_blk_vq *vq, struct sw_blk_slot *slot, int res)
 	slot_free(vq, slot);
 }
 
+/* What a train has written is its requests' in their order. Whom it did not reach goes alone. */
+static void
+advance_train(struct sw_blk_vq *vq, struct sw_blk_slot *slot, int res)
+{
+	uint32_t left = RTE_MAX(res, 0);
+
+	while (slot != NULL) {
+		uint32_t done = RTE_MIN(left, slot->request.len_bytes);
+		struct sw_blk_slot *next = slot->next_joined;
+
+		slot->next_joined = NULL;
+		if (done == 0)
+			slot_next(vq, slot);
+		else
+			advance(vq, slot, done);
+		left -= done;
+		slot = next;
+	}
+}
+
+static void
+reap(struct sw_blk_vq *vq, struct sw_blk_slot *slot, int res)
+{
+	if (slot == NULL)
+		return;
+	if (slot->next_joined == NULL)
+		advance(vq, slot, res);
+	else
+		advance_train(vq, slot, res);
+}
+
 /* One system call a burst, and none where nothing waits. */
 static void
 hand_over(struct sw_blk_vq *vq)
 {
+	vq->uring->train.first = NULL;
 	if (io_uring_sq_ready(&vq->uring->ring) == 0)
 		return;
 	sw_blk_count(vq, SW_BLK_SUBMITS, 1);
