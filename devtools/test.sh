@@ -244,7 +244,7 @@ test_host() {
 	fi
 	if asked_for asan-system && build "$tree-asan" build -Db_sanitize=address,undefined; then
 		sanitized_system asan dirty_log migration switch_faults hostile raw_client faults \
-			blk_qemu
+			blk_qemu blk_slots
 	fi
 	# It warns of fences, which it does not model, and its shadow memory does not fit where the
 	# kernel randomises much.
