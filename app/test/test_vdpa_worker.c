@@ -34,8 +34,8 @@ thread_lives_as_long_as_paths_do(void **state)
 	(void)state;
 	path_init(&a);
 	path_init(&b);
-	assert_int_equal(vdpa_path_add(&a.path, -1), 0);
-	assert_int_equal(vdpa_path_add(&b.path, -1), 0);
+	path_add(&a.path);
+	path_add(&b.path);
 	assert_int_equal(nr_threads(), 1);
 	wait_for(atomic_load(&a.noted) && atomic_load(&b.noted));
 	assert_false(pthread_equal(a.thread, pthread_self()));
@@ -47,7 +47,7 @@ thread_lives_as_long_as_paths_do(void **state)
 	assert_int_equal(vdpa_path_del(&b.path), 0);
 	/* and starts again */
 	atomic_store(&a.noted, false);
-	assert_int_equal(vdpa_path_add(&a.path, -1), 0);
+	path_add(&a.path);
 	wait_for(atomic_load(&a.noted));
 	assert_int_equal(vdpa_path_del(&a.path), 0);
 	path_fini(&a);
@@ -62,7 +62,7 @@ only_faults_reach_a_worker(void **state)
 
 	(void)state;
 	path_init(&p);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	wait_for(atomic_load(&p.noted));
 	pthread_sigmask(SIG_SETMASK, NULL, &own);
 	assert_int_equal(sigismember(&own, SIGTERM), 0);
@@ -103,7 +103,7 @@ run_runs_once_on_the_worker(void **state)
 	(void)state;
 	path_init(&p);
 	assert_int_equal(vdpa_path_run(&p.path, run_count, &run), -EINVAL);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	for (unsigned int i = 1; i <= 1000; i++) {
 		assert_int_equal(vdpa_path_run(&p.path, run_count, &run), 0);
 		assert_int_equal(run.count, i);
@@ -134,7 +134,7 @@ run_polls_again_and_watches_what_changed(void **state)
 	(void)state;
 	path_init(&p);
 	old = p.path.wake_fds[0];
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	wait_for(atomic_load(&p.armed) == 1);
 	atomic_store(&p.work, 1); /* nobody kicks for it */
 	assert_int_equal(vdpa_path_run(&p.path, run_change_fd, &p), 0);
@@ -167,7 +167,7 @@ run_within_a_worker_is_refused(void **state)
 
 	(void)state;
 	path_init(&p);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	assert_int_equal(vdpa_path_run(&p.path, run_from_a_worker, &run), 0);
 	assert_int_equal(run.rc, -EDEADLK);
 	assert_int_equal(run.count, 0);
@@ -185,7 +185,7 @@ command_to_a_worker_that_hangs_is_withdrawn(void **state)
 	(void)state;
 	path_init(&p);
 	path_init(&other);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	atomic_store(&p.hold, true);
 	kick(&p);
 	wait_for(atomic_load(&p.held));
@@ -196,7 +196,7 @@ command_to_a_worker_that_hangs_is_withdrawn(void **state)
 	assert_int_equal(vdpa_path_add(&other.path, -1), -ETIMEDOUT);
 	atomic_store(&p.hold, false);
 	/* it answers again, and nothing of the above happens late */
-	assert_int_equal(vdpa_path_add(&other.path, -1), 0);
+	path_add(&other.path);
 	assert_int_equal(run.count, 0);
 	assert_int_equal(vdpa_path_run(&p.path, run_count, &run), 0);
 	assert_int_equal(run.count, 1);
@@ -224,7 +224,7 @@ command_that_hangs_is_left_and_the_next_is_not_confused(void **state)
 
 	(void)state;
 	path_init(&p);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	assert_int_equal(vdpa_path_run(&p.path, run_hold, &hang), -ETIMEDOUT);
 	assert_false(atomic_load(&hang.done));
 	assert_int_equal(vdpa_path_run(&p.path, run_count, &run), -ETIMEDOUT);
@@ -264,7 +264,7 @@ commands_of_many_threads_are_all_done(void **state)
 	(void)state;
 	path_init(&p);
 	atomic_store(&p.work, UINT32_MAX);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	for (int i = 0; i < 4; i++) {
 		runs[i] = (struct run){.p = &p};
 		assert_int_equal(pthread_create(&threads[i], NULL, poster, &runs[i]), 0);
@@ -330,8 +330,8 @@ closed_descriptor_leaves_nothing_behind(void **state)
 	path_init(p);
 	path_init(&other);
 	theirs = dup(p->path.wake_fds[0]);
-	assert_int_equal(vdpa_path_add(&other.path, -1), 0);
-	assert_int_equal(vdpa_path_add(&p->path, -1), 0);
+	path_add(&other.path);
+	path_add(&p->path);
 	wait_for(atomic_load(&p->armed) > 0); /* it is watched */
 	close(p->path.wake_fds[0]);
 	assert_int_equal(vdpa_path_del(&p->path), 0);
@@ -368,7 +368,7 @@ descriptor_may_be_replaced_under_its_number(void **state)
 	(void)state;
 	path_init(&p);
 	number = p.path.wake_fds[0];
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	assert_int_equal(vdpa_path_run(&p.path, run_close_fd, &p), 0);
 	assert_int_equal(p.path.wake_fds[0], number);
 	wait_for(atomic_load(&p.armed) > 0);
@@ -403,7 +403,7 @@ thousand_paths(void **state)
 		path_init(&paths[i]);
 	begin = now();
 	for (int i = 0; i < NR; i++)
-		assert_int_equal(vdpa_path_add(&paths[i].path, -1), 0);
+		path_add(&paths[i].path);
 	print_message("add: %.1f us a path\n", (now() - begin) * 1e6 / NR);
 	for (int i = 0; i < NR; i++)
 		wait_for(atomic_load(&paths[i].armed) > 0);
@@ -431,7 +431,7 @@ stop_ends_workers_that_have_paths(void **state)
 
 	(void)state;
 	path_init(&p);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	vdpa_workers_stop();
 	wait_for(nr_threads() == 0);
 	assert_int_equal(vdpa_path_run(&p.path, run_count, &run), 0);
@@ -511,7 +511,7 @@ paths_are_spread_over_workers(void **state)
 	assert_int_equal(vdpa_workers_configure(list, VDPA_WORKER_ADAPTIVE), 0);
 	for (int i = 0; i < 4; i++) {
 		path_init(&paths[i]);
-		assert_int_equal(vdpa_path_add(&paths[i].path, -1), 0);
+		path_add(&paths[i].path);
 		wait_for(atomic_load(&paths[i].noted));
 	}
 	for (unsigned int i = 0; i < 2; i++) {
@@ -570,7 +570,7 @@ many_paths_take_one_message(void **state)
 	(void)state;
 	assert_int_equal(configure(VDPA_WORKER_POLL), 0);
 	members_create(members, paths);
-	assert_int_equal(vdpa_paths_add(paths, NR_MANY, -1), 0);
+	paths_add(paths, NR_MANY);
 	for (unsigned int round = 1; round <= 50; round++) {
 		assert_int_equal(vdpa_paths_run(paths, NR_MANY, member_run), 0);
 		for (unsigned int i = 0; i < NR_MANY; i++) {
@@ -617,7 +617,7 @@ many_paths_of_which_some_hang(void **state)
 	snprintf(list, sizeof(list), "%d,%d", first_cpu(), cpu);
 	assert_int_equal(vdpa_workers_configure(list, VDPA_WORKER_ADAPTIVE), 0);
 	members_create(members, paths);
-	assert_int_equal(vdpa_paths_add(paths, NR_MANY, -1), 0);
+	paths_add(paths, NR_MANY);
 	atomic_store(&members[7].p.hold, true);
 	kick(&members[7].p);
 	wait_for(atomic_load(&members[7].p.held));
@@ -649,13 +649,13 @@ kept_worker_outlives_its_last_path(void **state)
 
 	(void)state;
 	path_init(&p);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	vdpa_workers_keep();
 	vdpa_workers_keep();
 	assert_int_equal(vdpa_path_del(&p.path), 0);
 	vdpa_workers_release();
 	assert_int_equal(nr_threads(), 1);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	atomic_store(&p.work, 1);
 	kick(&p);
 	wait_for(atomic_load(&p.done) == 1);
@@ -707,7 +707,7 @@ op_threads_that_a_worker_starts_are_not_on_its_cpu_alone(void **state)
 	assert_int_equal(vdpa_workers_configure(cpu, VDPA_WORKER_ADAPTIVE), 0);
 	sched_getaffinity(0, sizeof(own), &own);
 	path_init(&p);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	for (unsigned int i = 0; i < NR_WORKS; i++)
 		works[i].work.fn = work_fn;
 	assert_int_equal(vdpa_path_run(&p.path, queue_works, NULL), 0);

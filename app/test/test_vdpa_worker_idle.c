@@ -23,7 +23,7 @@ idle_path_is_armed_and_the_worker_sleeps(void **state)
 
 	(void)state;
 	path_init(&p);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	wait_for(atomic_load(&p.armed) == 1);
 	wait_asleep();
 	assert_int_equal(atomic_load(&p.armed), 1);
@@ -39,7 +39,7 @@ kick_wakes_an_idle_path_and_is_not_read(void **state)
 
 	(void)state;
 	path_init(&p);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	for (unsigned int i = 1; i <= 5; i++) {
 		wait_for(atomic_load(&p.armed) >= i);
 		sleep_ms(5);
@@ -62,7 +62,7 @@ second_descriptor_wakes_too(void **state)
 	(void)state;
 	path_init(&p);
 	p.path.wake_fds[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	wait_for(atomic_load(&p.armed) == 1);
 	atomic_store(&p.work, 1);
 	assert_int_equal(write(p.path.wake_fds[1], &one, sizeof(one)), sizeof(one));
@@ -80,7 +80,7 @@ work_seen_by_arm_keeps_a_path_polled(void **state)
 	(void)state;
 	path_init(&p);
 	atomic_store(&p.arm_finds, true);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	wait_for(atomic_load(&p.armed) >= 3);
 	polls = atomic_load(&p.polls);
 	wait_for(atomic_load(&p.polls) > polls + 100);
@@ -97,10 +97,10 @@ kick_is_heard_while_another_path_is_busy(void **state)
 	(void)state;
 	path_init(&idle);
 	path_init(&busy);
-	assert_int_equal(vdpa_path_add(&idle.path, -1), 0);
+	path_add(&idle.path);
 	wait_for(atomic_load(&idle.armed) == 1);
 	atomic_store(&busy.work, UINT32_MAX);
-	assert_int_equal(vdpa_path_add(&busy.path, -1), 0);
+	path_add(&busy.path);
 	wait_for(atomic_load(&busy.done) > 1000);
 	atomic_store(&idle.work, 1);
 	kick(&idle);
@@ -122,7 +122,7 @@ path_that_waits_is_armed_at_the_first_empty_poll(void **state)
 		assert_int_equal(configure(idles[i]), 0);
 		path_init(&p);
 		p.path.waits = true;
-		assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+		path_add(&p.path);
 		wait_for(atomic_load(&p.armed) == 1);
 		assert_int_equal(atomic_load(&p.polls), 1);
 		wait_asleep();
@@ -176,7 +176,7 @@ sleeping_workers_look_for_more_for_a_moment(void **state)
 	path_init(&l.p);
 	l.p.path.poll = looking_poll;
 	l.p.path.arm = looking_arm;
-	assert_int_equal(vdpa_path_add(&l.p.path, -1), 0);
+	path_add(&l.p.path);
 	assert_in_range(vdpa_workers.all[0].spin, 1, vdpa_workers.all[0].pause);
 	until = now() + 60;
 	while (atomic_load(&l.nr_more) < 5) {
@@ -198,7 +198,7 @@ polling_workers_never_arm(void **state)
 	(void)state;
 	assert_int_equal(configure(VDPA_WORKER_POLL), 0);
 	path_init(&p);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	/* each may cost a time slice of whoever else wants the CPU */
 	sleep_ms(50);
 	wait_for(atomic_load(&p.polls) > 100);
@@ -227,7 +227,7 @@ polling_workers_share_a_cpu(void **state)
 	CPU_SET(first_cpu(), &one);
 	sched_setaffinity(0, sizeof(one), &one);
 	path_init(&p);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	before = loops(0);
 	for (unsigned int i = 1; i <= 200; i++) {
 		atomic_store(&p.work, 1);
@@ -271,7 +271,7 @@ adaptive_worker_sleeps_at_once_where_it_is_crowded(void **state)
 	assert_int_equal(pthread_create(&thread, &attr, hog, &stop), 0);
 	pthread_attr_destroy(&attr);
 	path_init(&p);
-	assert_int_equal(vdpa_path_add(&p.path, -1), 0);
+	path_add(&p.path);
 	wait_for(atomic_load(&p.armed) > 0);
 	/* where this thread or the worker waits longer than it remembers, it looks again */
 	while (nr_short < 5) {
@@ -306,8 +306,8 @@ path_that_nothing_wakes_is_polled_at_a_low_rate(void **state)
 	none.path.wake_fds[0] = -1;
 	file.path.wake_fds[0] = mkstemp(name); /* epoll refuses it */
 	unlink(name);
-	assert_int_equal(vdpa_path_add(&none.path, -1), 0);
-	assert_int_equal(vdpa_path_add(&file.path, -1), 0);
+	path_add(&none.path);
+	path_add(&file.path);
 	wait_for(atomic_load(&none.armed) > 1 && atomic_load(&file.armed) > 1);
 	begin = now();
 	before = atomic_load(&none.polls);

@@ -11,6 +11,7 @@
  */
 
 #include <dirent.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -92,6 +93,23 @@ path_fini(struct path *p)
 	for (int i = 0; i < 2; i++)
 		if (p->path.wake_fds[i] >= 0)
 			close(p->path.wake_fds[i]);
+}
+
+/* A worker that gets no processor for its second has not taken them. */
+static inline void
+paths_add(struct vdpa_path *const *paths, uint16_t nr)
+{
+	int rc = -ETIMEDOUT;
+
+	for (int i = 0; i < 30 && rc == -ETIMEDOUT; i++)
+		rc = vdpa_paths_add(paths, nr, -1);
+	assert_int_equal(rc, 0);
+}
+
+static inline void
+path_add(struct vdpa_path *path)
+{
+	paths_add(&path, 1);
 }
 
 static inline void
