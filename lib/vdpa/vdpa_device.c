@@ -428,9 +428,9 @@ vdpa_devices_exchange(struct vdpa_binding *binding, struct vdpa_binding *other)
 
 	pthread_mutex_lock(&registry_lock);
 	pthread_rwlock_wrlock(&moves);
-	/* nobody else takes two of these, but for the writer of moves */
-	pthread_mutex_lock(&a->lock);
-	pthread_mutex_lock(&b->lock);
+	/* nobody else takes two of these */
+	pthread_mutex_lock(&RTE_MIN(a, b)->lock);
+	pthread_mutex_lock(&RTE_MAX(a, b)->lock);
 	registry_exchange_locked(a, b);
 	priv_exchange_locked(a, b);
 	vdpa_contract_make(b);

@@ -29,6 +29,17 @@ vdpa_vhost_binding_of(const struct rte_vdpa_device *vdpa)
 		offsetof(struct vhost_binding, rte_dev));
 }
 
+struct vdpa_contract
+vdpa_vhost_binding_contract(struct vhost_binding *binding)
+{
+	struct vdpa_contract contract;
+
+	pthread_mutex_lock(&binding->lock);
+	contract = binding->contract;
+	pthread_mutex_unlock(&binding->lock);
+	return contract;
+}
+
 int
 vdpa_vhost_binding_foreach(int (*fn)(struct vhost_binding *binding, void *arg), void *arg)
 {

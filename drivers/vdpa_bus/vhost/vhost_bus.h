@@ -155,10 +155,7 @@ struct vhost_conn;
 struct vhost_binding {
 	struct vhost_binding *next;
 	char name[VDPA_NAME_MAX];
-	/* NULL: gone below a stock program's socket; the entry stays for librte_vhost. */
-	struct vdpa_device *dev;
 	struct vdpa_binding *binding;	/* NULL with dev */
-	struct vdpa_contract contract;
 	struct rte_device rte_dev;	/* private: librte_vhost uses nothing but its name */
 	struct rte_vdpa_device *vdpa;
 	/*
@@ -169,12 +166,17 @@ struct vhost_binding {
 	uint64_t socket_known;		/* features that librte_vhost passes on it */
 
 	pthread_mutex_t lock;		/* what follows */
+	/* NULL: gone below a stock program's socket; the entry stays for librte_vhost. */
+	_Atomic(struct vdpa_device *) dev; /* read by the list's lock, too */
+	struct vdpa_contract contract;
 	bool leaving;			/* no new attachments */
 	struct vhost_conn *attached;	/* whose session is open */
 	int channel_fd;			/* back-end request channel of that connection, or -1 */
 	char stock_path[VHOST_PATH_MAX]; /* a stock program's socket that used it, "" if none did */
 };
 struct vhost_binding *vdpa_vhost_binding_of(const struct rte_vdpa_device *vdpa);
+/* A copy: while nobody is attached, a live swap may change it. */
+struct vdpa_contract vdpa_vhost_binding_contract(struct vhost_binding *binding);
 /* Calls fn for each until it returns non-zero; the list is locked. */
 int vdpa_vhost_binding_foreach(int (*fn)(struct vhost_binding *binding, void *arg), void *arg);
 

@@ -146,6 +146,7 @@ struct vhost_conn *
 vdpa_vhost_conn_create(int vid, bool own)
 {
 	struct rte_vdpa_device *vdpa = rte_vhost_get_vdpa_device(vid);
+	struct vdpa_contract contract;
 	struct vhost_conn *conn;
 
 	if (vid < 0 || vid >= NR_CONNS || vdpa == NULL)
@@ -158,7 +159,8 @@ vdpa_vhost_conn_create(int vid, bool own)
 	conn->own = own;
 	conn->refs = 2;
 	conn->binding = vdpa_vhost_binding_of(vdpa);
-	conn->nr_vqs = RTE_MIN(conn->binding->contract.nr_vqs, (uint16_t)VHOST_VQS_MAX);
+	contract = vdpa_vhost_binding_contract(conn->binding);
+	conn->nr_vqs = RTE_MIN(contract.nr_vqs, (uint16_t)VHOST_VQS_MAX);
 	conn->vqs = calloc(conn->nr_vqs, sizeof(*conn->vqs));
 	conn->wanted = calloc(conn->nr_vqs, sizeof(*conn->wanted));
 	if (conn->vqs == NULL || conn->wanted == NULL || vdpa_vhost_hooks_register(vid) < 0) {

@@ -25,7 +25,9 @@
 static uint64_t
 offered(const struct vhost_conn *conn)
 {
-	return vdpa_vhost_offered(&conn->binding->contract, true);
+	struct vdpa_contract contract = vdpa_vhost_binding_contract(conn->binding);
+
+	return vdpa_vhost_offered(&contract, true);
 }
 
 /* On our sockets the agreed word is kept here; librte_vhost gets those bits of it that it knows. */
@@ -133,11 +135,13 @@ pre_send_rarp(struct vhost_conn *conn, const struct vhost_message *msg)
 static enum rte_vhost_msg_result
 pre_own(struct vhost_conn *conn, struct vhost_message *msg)
 {
+	struct vdpa_contract contract = vdpa_vhost_binding_contract(conn->binding);
+
 	if (!vdpa_vhost_peer_reads(conn->fd)) {
 		vdpa_vhost_session_fail(conn, "it does not read its replies");
 		return vdpa_vhost_message_end(msg);
 	}
-	if (!vdpa_vhost_message_expected(msg->request, &conn->binding->contract, conn->slots)) {
+	if (!vdpa_vhost_message_expected(msg->request, &contract, conn->slots)) {
 		VHOST_LOG_LIMITED(ERR,
 			"%s: %s sent message %u, which belongs to a feature that was never "
 			"offered",
@@ -154,8 +158,7 @@ pre_own(struct vhost_conn *conn, struct vhost_message *msg)
 		return pre_set_features(conn, msg);
 	case VHOST_MSG_GET_PROTOCOL_FEATURES:
 		return vdpa_vhost_message_reply(msg,
-			vdpa_vhost_protocol_features(&conn->binding->contract) |
-				own_protocol_features(conn, msg));
+			vdpa_vhost_protocol_features(&contract) | own_protocol_features(conn, msg));
 	case VHOST_MSG_SET_PROTOCOL_FEATURES:
 		return pre_set_protocol_features(conn, msg);
 	case VHOST_MSG_GET_INFLIGHT_FD:
@@ -164,7 +167,7 @@ pre_own(struct vhost_conn *conn, struct vhost_message *msg)
 		return vdpa_vhost_inflight_set(conn, msg);
 	case VHOST_MSG_GET_QUEUE_NUM:
 		return vdpa_vhost_message_reply(
-			msg, vdpa_vhost_queue_num(&conn->binding->contract, offered(conn)));
+			msg, vdpa_vhost_queue_num(&contract, offered(conn)));
 	case VHOST_MSG_SET_BACKEND_REQ_FD:
 		if (conn->session != NULL)
 			pre_set_channel(conn, msg);

@@ -20,7 +20,8 @@
 bool
 vdpa_vhost_inflight_offered(const struct vhost_conn *conn, struct vhost_message *msg)
 {
-	return conn->own && conn->binding->contract.notes && vdpa_vhost_message_fds(msg) != NULL;
+	return conn->own && vdpa_vhost_binding_contract(conn->binding).notes &&
+		vdpa_vhost_message_fds(msg) != NULL;
 }
 
 static void

@@ -24,9 +24,11 @@
  */
 
 static uint64_t
-offered(const struct vhost_binding *binding, bool own_socket)
+offered(struct vhost_binding *binding, bool own_socket)
 {
-	return vdpa_vhost_offered(&binding->contract, own_socket);
+	struct vdpa_contract contract = vdpa_vhost_binding_contract(binding);
+
+	return vdpa_vhost_offered(&contract, own_socket);
 }
 
 /*
@@ -42,7 +44,9 @@ get_features(struct rte_vdpa_device *vdpa, uint64_t *features)
 static int
 get_protocol_features(struct rte_vdpa_device *vdpa, uint64_t *features)
 {
-	*features = vdpa_vhost_protocol_features(&vdpa_vhost_binding_of(vdpa)->contract);
+	struct vdpa_contract contract = vdpa_vhost_binding_contract(vdpa_vhost_binding_of(vdpa));
+
+	*features = vdpa_vhost_protocol_features(&contract);
 	return 0;
 }
 
@@ -53,22 +57,23 @@ get_protocol_features(struct rte_vdpa_device *vdpa, uint64_t *features)
 static int
 get_queue_num(struct rte_vdpa_device *vdpa, uint32_t *nr)
 {
-	const struct vhost_binding *binding = vdpa_vhost_binding_of(vdpa);
+	struct vhost_binding *binding = vdpa_vhost_binding_of(vdpa);
+	struct vdpa_contract contract = vdpa_vhost_binding_contract(binding);
 
 	if (binding->socket.path[0] != '\0') {
 		*nr = VHOST_QUEUE_NUM_MAX;
 		return 0;
 	}
-	*nr = vdpa_vhost_queue_num(&binding->contract, offered(binding, true));
+	*nr = vdpa_vhost_queue_num(&contract, vdpa_vhost_offered(&contract, true));
 	return 0;
 }
 
 static int
 get_dev_type(struct rte_vdpa_device *vdpa, uint32_t *type)
 {
-	const struct vhost_binding *binding = vdpa_vhost_binding_of(vdpa);
+	struct vdpa_contract contract = vdpa_vhost_binding_contract(vdpa_vhost_binding_of(vdpa));
 
-	*type = vdpa_vhost_vdpa_type(&binding->contract);
+	*type = vdpa_vhost_vdpa_type(&contract);
 	return 0;
 }
 
@@ -237,36 +242,42 @@ set_config(int vid, uint8_t *config, uint32_t offset, uint32_t size_bytes, uint3
 	return ret;
 }
 
+/* While the binding is locked its device stays. */
 static const char *const *
-stat_names(const struct vhost_binding *binding)
+stat_names_locked(const struct vhost_binding *binding)
 {
-	return binding->dev != NULL ? binding->dev->ops->vq_stat_names : NULL;
+	const struct vdpa_device *dev = binding->dev;
+
+	return dev != NULL ? dev->ops->vq_stat_names : NULL;
 }
 
 static int
 get_stats_names(struct rte_vdpa_device *vdpa, struct rte_vdpa_stat_name *out, unsigned int size)
 {
-	const char *const *names = stat_names(vdpa_vhost_binding_of(vdpa));
+	struct vhost_binding *binding = vdpa_vhost_binding_of(vdpa);
+	const char *const *names;
 	unsigned int i;
 
-	if (names == NULL)
-		return 0;
-	for (i = 0; names[i] != NULL; i++)
+	pthread_mutex_lock(&binding->lock);
+	names = stat_names_locked(binding);
+	for (i = 0; names != NULL && names[i] != NULL; i++)
 		if (out != NULL && i < size)
 			strlcpy(out[i].name, names[i], sizeof(out[i].name));
+	pthread_mutex_unlock(&binding->lock);
 	return i;
 }
 
 static int
 get_stats(struct rte_vdpa_device *vdpa, int index, struct rte_vdpa_stat *stats, unsigned int size)
 {
-	const struct vhost_binding *binding = vdpa_vhost_binding_of(vdpa);
+	struct vhost_binding *binding = vdpa_vhost_binding_of(vdpa);
 	uint64_t values[VDPA_VQ_STATS_MAX];
-	int i, nr;
+	int i, nr = -EINVAL;
 
-	if (binding->dev == NULL || index < 0 || index > UINT16_MAX)
-		return -EINVAL;
-	nr = vdpa_device_vq_stats(binding->dev, index, values);
+	pthread_mutex_lock(&binding->lock);
+	if (binding->dev != NULL && index >= 0 && index <= UINT16_MAX)
+		nr = vdpa_device_vq_stats(binding->dev, index, values);
+	pthread_mutex_unlock(&binding->lock);
 	for (i = 0; i < nr && (unsigned int)i < size; i++)
 		stats[i] = (struct rte_vdpa_stat){.id = i, .value = values[i]};
 	return nr;

@@ -64,7 +64,9 @@ vdpa_vhost_session_all_dirty(struct vhost_conn *conn)
 bool
 vdpa_vhost_session_is_forgotten(const struct vhost_conn *conn)
 {
-	return vdpa_vhost_vdpa_type(&conn->binding->contract) == RTE_VHOST_VDPA_DEVICE_TYPE_BLK;
+	struct vdpa_contract contract = vdpa_vhost_binding_contract(conn->binding);
+
+	return vdpa_vhost_vdpa_type(&contract) == RTE_VHOST_VDPA_DEVICE_TYPE_BLK;
 }
 
 void
