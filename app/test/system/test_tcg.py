@@ -96,7 +96,7 @@ def test_guest_killed_in_traffic(serve, boot):
 
 # Takes a file over TCP, slowly, so that it lasts, and says its SHA-256; its progress is in a file.
 RECEIVE = '''
-import hashlib, socket, time
+import hashlib, os, socket, time
 taken, digest = 0, hashlib.sha256()
 with socket.create_server(('', 5001)) as server:
     server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
@@ -109,7 +109,9 @@ while True:
         break
     digest.update(data)
     taken += len(data)
-    open('/run/taken', 'w').write(str(taken))
+    with open('/run/taken.new', 'w') as file:
+        file.write(str(taken))
+    os.rename('/run/taken.new', '/run/taken')
     time.sleep(len(data) / 2e6)
 print(taken, digest.hexdigest())
 '''
