@@ -29,7 +29,7 @@ TAIL_LINES = 60
 CMOCKA_LINE = re.compile(r"\[\s*(OK|FAILED|SKIPPED)\s*\] (.*)")
 MOST_FAILED = 10
 TIMES_ALONE = 3
-FINDING = re.compile(r"Sanitizer|runtime error:|libFuzzer")
+FINDING = re.compile(r"Sanitizer:|runtime error:|libFuzzer:")
 MESON_PASSED = ("OK", "EXPECTEDFAIL")
 MESON_NOT_FAILED = MESON_PASSED + ("SKIP",)
 

@@ -184,6 +184,14 @@ def test_what_a_sanitizer_found_is_not_forgiven(tmp_path, found):
     assert summary(tmp_path)[::2] == (1, "0 passed, 1 failed, 0 skipped")
 
 
+def test_a_test_may_name_a_sanitizer(tmp_path):
+    step(tmp_path, "unit", 1, json=meson(result="FAIL", stderr="skipped: ThreadSanitizer knows no"
+                                                               " second address of memory"))
+    for turn in (1, 2, 3):
+        step(tmp_path, f"unit.again-{turn}", 0, json=meson(result="OK"))
+    assert summary(tmp_path)[::2] == (0, "1 passed, 0 failed, 0 skipped")
+
+
 @pytest.mark.parametrize("nr_failed, named", [(0, 0), (1, 1), (10, 10), (11, 0)])
 def test_programs_to_run_again(tmp_path, nr_failed, named):
     report = tmp_path / "unit.json"
