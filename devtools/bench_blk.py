@@ -2,7 +2,7 @@
 # Copyright (c) 2026 The vDPA framework authors
 """sw_blk beside the vhost-user-blk export of stock qemu-storage-daemon: requests a second.
 
-blk-*: fio in one User Mode Linux guest that has a disk of each. raw-*: the driver of raw_disk.py,
+blk-*: fio in one User Mode Linux guest that has a disk of each. raw-*: the driver of bench_disk.py,
 which is not the limit. Both back ends run all the time on one CPU; an idle one sleeps. The client
 has the other CPU. *-sleep: our worker sleeps after 3 microseconds without work; otherwise it is
 adaptive, as it comes.
@@ -20,7 +20,7 @@ from backend import cpus
 from bench_common import Kind, Results, Run, Told, commands, in_turn, spread, table
 from disk import MIB, Disks, QemuStorageDaemon, VdpaDisks
 from proc import ProgramSet, Tools
-from raw_disk import RawDisk
+from bench_disk import RawDisk
 from uml import Uml
 from virtio_blk import Type
 
