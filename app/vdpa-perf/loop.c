@@ -43,6 +43,26 @@ perf_loop_run(struct perf_loop *loop, uint64_t cycles)
 }
 
 int
+perf_loop_check(const struct perf_option *o)
+{
+	if (perf_value(o, "in-flight") < perf_value(o, "burst") ||
+		perf_value(o, "in-flight") > perf_value(o, "ring-size")) {
+		fprintf(stderr, "--in-flight: must be from --burst to --ring-size\n");
+		return PERF_EXIT_NOT_RUN;
+	}
+	return 0;
+}
+
+void
+perf_loop_begin(struct perf_loop *loop, const struct perf_option *o)
+{
+	loop->burst = (uint16_t)perf_value(o, "burst");
+	loop->in_flight_max = (uint32_t)perf_value(o, "in-flight");
+	loop->in_flight = 0;
+	loop->received = 0;
+}
+
+int
 perf_place(const struct perf_common *common, bool second, uint64_t idle)
 {
 	static const enum vdpa_worker_idle idles[] = {

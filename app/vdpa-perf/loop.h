@@ -27,6 +27,11 @@ struct perf_loop {
  */
 bool perf_loop_run(struct perf_loop *loop, uint64_t cycles);
 
+/** @return 0, or PERF_EXIT_NOT_RUN with a line on stderr: --in-flight does not fit */
+int perf_loop_check(const struct perf_option *o);
+/** Nothing is under way; --burst and --in-flight are as the user said. */
+void perf_loop_begin(struct perf_loop *loop, const struct perf_option *o);
+
 /** Order of the words of --idle. */
 #define PERF_IDLES "poll,adaptive,sleep"
 /**

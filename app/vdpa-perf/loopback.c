@@ -42,10 +42,7 @@ run_format(bool packed, const struct perf_option *o, const struct perf_common *c
 
 	if (perf_device_add("sw_net", DEVICE, "backend=loopback") != 0)
 		return rc;
-	run.burst = (uint16_t)perf_value(o, "burst");
-	run.in_flight_max = (uint32_t)perf_value(o, "in-flight");
-	run.in_flight = 0;
-	run.received = 0;
+	perf_loop_begin(&run, o);
 	if (perf_guest_open(&run.guest, &config) == 0)
 		rc = perf_measure_worker(run_loop, &run, &run.received, common, false,
 			perf_row(result, packed ? "packed" : "split"));
@@ -65,14 +62,10 @@ run_loopback(
 	const struct perf_option *o, const struct perf_common *common, struct perf_result *result)
 {
 	uint64_t format = perf_value(o, "format");
-	int rc;
+	int rc = perf_loop_check(o);
 
-	if (perf_value(o, "in-flight") < perf_value(o, "burst") ||
-		perf_value(o, "in-flight") > perf_value(o, "ring-size")) {
-		fprintf(stderr, "--in-flight: must be from --burst to --ring-size\n");
-		return PERF_EXIT_NOT_RUN;
-	}
-	rc = perf_place(common, false, perf_value(o, "idle"));
+	if (rc == 0)
+		rc = perf_place(common, false, perf_value(o, "idle"));
 	for (uint64_t packed = 0; packed < 2 && rc == 0; packed++)
 		if (format == 0 || format == 1 + packed)
 			rc = run_format(packed, o, common, result);

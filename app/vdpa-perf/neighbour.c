@@ -112,10 +112,7 @@ good_open(bool packed, const struct perf_option *o)
 		.numbered = true,
 	};
 
-	good.burst = (uint16_t)perf_value(o, "burst");
-	good.in_flight_max = (uint32_t)perf_value(o, "in-flight");
-	good.in_flight = 0;
-	good.received = 0;
+	perf_loop_begin(&good, o);
 	return perf_guest_open(&good.guest, &config);
 }
 
@@ -174,13 +171,8 @@ run_neighbour(
 	const struct perf_option *o, const struct perf_common *common, struct perf_result *result)
 {
 	uint64_t format = perf_value(o, "format"), worker = perf_value(o, "worker");
-	int rc = 0;
+	int rc = perf_loop_check(o);
 
-	if (perf_value(o, "in-flight") < perf_value(o, "burst") ||
-		perf_value(o, "in-flight") > perf_value(o, "ring-size")) {
-		fprintf(stderr, "--in-flight: must be from --burst to --ring-size\n");
-		return PERF_EXIT_NOT_RUN;
-	}
 	for (uint64_t packed = 0; packed < 2; packed++)
 		for (uint64_t shared = 0; shared < 2 && rc == 0; shared++)
 			if ((format == 0 || format == 1 + packed) &&

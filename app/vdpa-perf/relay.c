@@ -39,10 +39,7 @@ loop_open(struct perf_loop *loop, const char *device, const char *args, bool pac
 
 	if (perf_device_add("sw_net", device, args) != 0)
 		return PERF_EXIT_NOT_RUN;
-	loop->burst = (uint16_t)perf_value(o, "burst");
-	loop->in_flight_max = (uint32_t)perf_value(o, "in-flight");
-	loop->in_flight = 0;
-	loop->received = 0;
+	perf_loop_begin(loop, o);
 	return perf_guest_open(&loop->guest, &config) == 0 ? 0 : PERF_EXIT_NOT_RUN;
 }
 
