@@ -42,7 +42,7 @@ struct sw_blk_train {
 	struct sw_blk_slot *first, *last; /* first NULL: there is none */
 	struct io_uring_sqe *sqe;
 	uint32_t len_bytes;
-	uint16_t nr_iov; /* in first->iov */
+	uint16_t nr_iov; /* in first->iov; 0: nobody has joined */
 };
 
 struct sw_blk_uring {

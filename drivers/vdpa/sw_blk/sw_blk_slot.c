@@ -144,15 +144,12 @@ void
 sw_blk_train_begin(struct sw_blk_vq *vq, struct sw_blk_slot *slot, struct io_uring_sqe *sqe)
 {
 	struct sw_blk_train *train = &vq->uring->train;
-	bool aligned;
 
-	*train = (struct sw_blk_train){0};
+	train->first = NULL;
 	if (vq->dev->args.direct || slot->request.type != VIRTIO_BLK_T_OUT ||
 		(sqe->rw_flags & RWF_DSYNC) != 0)
 		return;
-	train->first = train->last = slot;
-	train->sqe = sqe;
-	train->nr_iov = gather(slot, &train->len_bytes, &aligned, 1);
+	*train = (struct sw_blk_train){slot, slot, sqe, slot->request.len_bytes, 0};
 }
 
 bool
@@ -169,6 +166,8 @@ sw_blk_train_join(struct sw_blk_vq *vq, struct sw_blk_slot *slot)
 		request->offset_bytes != first->request.offset_bytes + train->len_bytes ||
 		(uint64_t)train->len_bytes + request->len_bytes > TRAIN_BYTES)
 		return false;
+	if (train->nr_iov == 0)
+		train->nr_iov = gather(first, &len, &aligned, 1);
 	nr = gather(slot, &len, &aligned, 1);
 	if (train->nr_iov + nr > SW_BLK_SEGS)
 		return false;
