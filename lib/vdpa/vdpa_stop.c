@@ -36,15 +36,18 @@ struct stop_all {
 static int
 wait_stopped(struct vdpa_device *dev, void *arg)
 {
-	struct vdpa_device_priv *priv = dev->priv;
+	struct vdpa_device_priv *priv;
 	struct stop_all *all = arg;
 	struct vdpa_binding *binding;
 	bool hung;
 
+	vdpa_moves_hold();
+	priv = dev->priv;
 	pthread_mutex_lock(&priv->lock);
 	binding = priv->binding;
 	hung = priv->hung;
 	pthread_mutex_unlock(&priv->lock);
+	vdpa_moves_release();
 	if (binding != NULL && !hung && vdpa_work_wait_for(&binding->work, &all->patience) != 0) {
 		vdpa_device_fence(dev, "stop");
 		hung = true;

@@ -153,7 +153,8 @@ pre_own(struct vhost_conn *conn, struct vhost_message *msg)
 		return vdpa_vhost_message_end(msg);
 	switch (msg->request) {
 	case VHOST_MSG_GET_FEATURES:
-		return vdpa_vhost_message_reply(msg, offered(conn) | VHOST_F_PROTOCOL_FEATURES);
+		return vdpa_vhost_message_reply(
+			msg, vdpa_vhost_offered(&contract, true) | VHOST_F_PROTOCOL_FEATURES);
 	case VHOST_MSG_SET_FEATURES:
 		return pre_set_features(conn, msg);
 	case VHOST_MSG_GET_PROTOCOL_FEATURES:
@@ -167,7 +168,7 @@ pre_own(struct vhost_conn *conn, struct vhost_message *msg)
 		return vdpa_vhost_inflight_set(conn, msg);
 	case VHOST_MSG_GET_QUEUE_NUM:
 		return vdpa_vhost_message_reply(
-			msg, vdpa_vhost_queue_num(&contract, offered(conn)));
+			msg, vdpa_vhost_queue_num(&contract, vdpa_vhost_offered(&contract, true)));
 	case VHOST_MSG_SET_BACKEND_REQ_FD:
 		if (conn->session != NULL)
 			pre_set_channel(conn, msg);
